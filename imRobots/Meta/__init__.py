@@ -1,0 +1,55 @@
+"""The family "IM Robot": what every IM Type is built from.
+
+Meta promises a Type this: hand over each message as an `IncomingMessage`, say with a `Reply` how a message is answered,
+and the `Robot` does the rest: it asks the JitAi agent, in order per session and many at a time, streams the answer at a
+pace that a platform's limits bear, retries, and never stays silent. Meta knows no platform and no IM SDK; no method
+that a Type calls blocks, except `Robot.close`.
+
+`RobotConfig` and `read_config` are in `imRobots.Meta.config`, which needs pydantic. This module needs nothing but
+Python, so that the family can be imported, and can say what is missing, where a package is not installed.
+"""
+
+from .host import env_vars, find_robot, forget_robot, keep_robot, log, reload_robot, warn_once
+from .models import (
+    AgentError,
+    AuthError,
+    Busy,
+    ConfigError,
+    IMRobotError,
+    IncomingMessage,
+    RateLimited,
+    ReplyRefused,
+    TransportError,
+)
+from .reply import Outcome, Reply
+from .robot import Robot
+from .store import Store
+from .texts import Texts, texts_for
+from .threads import Deadline, backoff
+
+__all__ = [
+    "AgentError",
+    "AuthError",
+    "Busy",
+    "ConfigError",
+    "Deadline",
+    "IMRobotError",
+    "IncomingMessage",
+    "Outcome",
+    "RateLimited",
+    "Reply",
+    "ReplyRefused",
+    "Robot",
+    "Store",
+    "Texts",
+    "TransportError",
+    "backoff",
+    "env_vars",
+    "find_robot",
+    "forget_robot",
+    "keep_robot",
+    "log",
+    "reload_robot",
+    "texts_for",
+    "warn_once",
+]

@@ -1,0 +1,118 @@
+"""Reading an answer: what a chunk means, what a result says, and when a growing answer is worth an update.
+
+Owns no thread, no clock and no I/O: the caller brings the time. `GrowingAnswer` may be fed from any thread, because
+nobody documents on which thread an agent calls its `stream_callback`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+# The tutorial's limit: an answer is one card and at most 20 updates of it, the final one included.
+MAX_UPDATES = 20
+# The first progress comes as early as the tutorial's: at the fifth piece of text, or with the first after 2 seconds.
+_FIRST_PIECES = 5
+_FIRST_SECONDS = 2.0
+# Seconds between one progress and the next. Four within the first ten seconds after the first one, never more than
+# 15 s apart in the first two minutes, and the last ones are spread over the next two.
+_GAPS = (1.6, 2, 2.5, 3.5, 4, 5, 6, 8, 10, 12, 13, 14, 14, 14, 14, 20, 40, 80)
+
+# JitAi's AIAgent reference documents these chunk types; the others that it names only in prose are unknown.
+_TEXT = "TEXT_MESSAGE_CONTENT"
+_NOT_TEXT = ("REASONING", "TOOL", "ERROR")
+# In a list of messages these are not the agent's words.
+_NOT_THE_AGENT = ("human", "user", "system", "tool")
+
+
+class GrowingAnswer:
+    """The text of an answer while its agent streams it. `started` and `now` are seconds of one monotonic clock."""
+
+    def __init__(self, started: float, on_unknown_type: Callable[[str], None] = lambda _: None) -> None:
+        self._lock = threading.Lock()
+        self._pieces: list[str] = []
+        self._new_pieces = 0
+        self._last = started
+        self._gaps = iter(_GAPS)
+        self._gap: float | None = None  # None: there was no progress yet
+        self._on_unknown_type = on_unknown_type
+
+    @property
+    def text(self) -> str:
+        """All the text that has come so far."""
+        with self._lock:
+            return "".join(self._pieces)
+
+    def add(self, chunk: object, now: float) -> str | None:
+        """Take a chunk of `stream_callback`; returns the text so far if now is the time to show it."""
+        piece, unknown_type = read_chunk(chunk)
+        if not piece:
+            return None
+        if unknown_type:
+            self._on_unknown_type(unknown_type)
+        with self._lock:
+            self._pieces.append(piece)
+            self._new_pieces += 1
+            waited = now - self._last
+            if self._gap is None:
+                due = self._new_pieces >= _FIRST_PIECES or waited >= _FIRST_SECONDS
+            else:
+                due = waited >= self._gap
+            if not due:
+                return None
+            self._gap = next(self._gaps, float("inf"))
+            self._last = now
+            return "".join(self._pieces)
+
+
+def read_chunk(chunk: object) -> tuple[str, str]:
+    """The answer text in a chunk (or an empty string), and the chunk's type if that type is not a known one."""
+    if not isinstance(chunk, Mapping):
+        return "", ""
+    kind = chunk.get("type") or ""
+    data = chunk.get("data")
+    piece = data.get("content") if isinstance(data, Mapping) else None
+    if not isinstance(piece, str) or (isinstance(kind, str) and kind.startswith(_NOT_TEXT)):
+        return "", ""
+    return piece, "" if kind in ("", _TEXT) else str(kind)
+
+
+def read_result(result: Any) -> str:
+    """The text of what `agent.run` returned: a string, a list of messages, a dict with `output`, JitAi datatypes.
+
+    JitAi documents three shapes (AIAgent reference: a list of messages; agent guides: `{"output": "..."}`; the
+    tutorial: a string), so all are read. Nothing to read is an empty string.
+    """
+    if result is None or isinstance(result, str):
+        return result or ""
+    if isinstance(result, Mapping):
+        for key in ("output", "content", "text"):
+            if key in result:
+                return _read_content(result[key])
+        return json.dumps(result, ensure_ascii=False, indent=2, default=str) if result else ""
+    if _is_list(result):
+        answers = (read_result(message) for message in reversed(result) if _author(message) not in _NOT_THE_AGENT)
+        return next((text for text in answers if text), "")
+    for name in ("value", "content"):  # a JitAi datatype (JitDict, JitList, Ltext ...), a message object
+        inner = getattr(result, name, None)
+        if inner is not None and not callable(inner):
+            return _read_content(inner)
+    return str(result)
+
+
+def _read_content(content: Any) -> str:
+    """A message's content may be a list of parts, which belong together."""
+    parts = content if _is_list(content) and all(_author(part) in ("", "text") for part in content) else None
+    return "".join(map(read_result, parts)) if parts is not None else read_result(content)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def _author(message: Any) -> str:
+    if isinstance(message, Mapping):
+        return str(message.get("role") or message.get("type") or "")
+    return str(getattr(message, "role", None) or getattr(message, "type", None) or "")

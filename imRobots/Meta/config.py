@@ -1,0 +1,142 @@
+"""An instance's config.json: filled in from environment variables, checked, explained when it is wrong.
+
+Owns `RobotConfig` (the keys that every Type has) and `read_config`. Does not know where variables come from, nor any
+platform. Any thread. The only file of the family that needs pydantic: a Type imports it inside `load()`, so that a
+missing package is an error in the log and not the end of the app.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .models import ConfigError
+
+# A string of JSON, or a variable that stands outside of any string: `{"port": {{PORT}}}`.
+_STRING_OR_BARE_VARIABLE = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\w+\}\}')
+_VARIABLE = re.compile(r"\{\{(\w+)\}\}")
+# A bare variable becomes a string with this mark, so that the file can be parsed before it is filled in.
+_BARE = "\0bare "
+_PLACEHOLDER = re.compile(r"\s*<[^<>]*>\s*")
+
+
+class RobotConfig(BaseModel):
+    """The keys that every Type of the family understands. Camel case, because they are read and written by people.
+
+    `agent`: fullName of the agent that answers. `agentCall`: how to call an agent whose signature cannot be read.
+    `language`: of the sentences that are not the agent's. `maxConcurrency`: agents running at a time. `maxQueue`:
+    questions that may wait for one.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    agent: str
+    agentCall: Literal["auto", "documented", "reference"] = "auto"
+    language: Literal["auto", "en-US", "zh-CN"] = "auto"
+    maxConcurrency: int = Field(default=32, ge=1, le=1000)
+    maxQueue: int = Field(default=1000, ge=0, le=100_000)
+
+    @field_validator("*")
+    @classmethod
+    def _is_filled_in(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is empty")
+        if isinstance(value, str) and _PLACEHOLDER.fullmatch(value):
+            raise ValueError("still holds the placeholder of the template")
+        return value
+
+
+Config = TypeVar("Config", bound=RobotConfig)
+
+
+def read_config(
+    name: str, source: str, env_vars: dict[str, Any], render: Callable[..., str], model: type[Config]
+) -> tuple[dict[str, Any], Config]:
+    """Fill in and check the text of a config.json; returns it as a dict with every key it has, and as `model`.
+
+    `name` is the element's fullName, for the errors. `render` is the Loader's `renderTemplateString`. It is given one
+    string of the file at a time, so a value with quotes, backslashes, newlines or `{{` arrives as it is.
+    Raises `ConfigError` with everything that is wrong, but without any value.
+    """
+    # `self` and `source` are parameters of the reference's renderTemplateString, so no variable can have these names.
+    context = {key: value for key, value in env_vars.items() if key not in ("self", "source")}
+    source = source.removeprefix("\ufeff")  # Windows Notepad begins a UTF-8 file with it
+    problems: dict[str, str] = {}
+    config: Any = {}
+    try:
+        template = json.loads(_STRING_OR_BARE_VARIABLE.sub(_mark_bare_variable, source))
+    except ValueError:
+        template = None
+    if isinstance(template, dict):
+        for key, value in template.items():
+            if unset := [variable for variable in _variables(value) if variable not in context]:
+                problems[key] = _not_set(unset)
+            try:
+                config[key] = _fill(value, lambda text: render(text, **context))
+            except ValueError:
+                problems.setdefault(key, f"{_named(_variables(value))} does not hold a JSON value; correct it")
+    else:  # perhaps a variable holds more than one value, and only the filled-in text is JSON
+        template = {}
+        if unset := [variable for variable in _variables(source) if variable not in context]:
+            problems["config.json"] = _not_set(unset)
+        try:
+            config = json.loads(render(source, **context))
+        except json.JSONDecodeError as error:
+            problems.setdefault("config.json", f"not valid JSON ({error.msg}, line {error.lineno}); correct the file")
+        if not problems and not isinstance(config, dict):
+            problems["config.json"] = "must be a JSON object with keys and values; correct the file"
+
+    if "config.json" not in problems:
+        try:
+            checked = model.model_validate(config)
+        except ValidationError as error:
+            for item in error.errors(include_url=False, include_input=False, include_context=False):
+                key = str(item["loc"][0])
+                problems.setdefault(key, _explain(item["msg"], item["type"], list(_variables(template.get(key)))))
+    if problems:
+        listed = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
+        raise ConfigError(f"{name}: config.json cannot be used. {listed}. Then save the element or restart the app.")
+    return config, checked
+
+
+def unknown_keys(config: RobotConfig) -> list[str]:
+    """The keys of the file that the model does not know: kept, but perhaps misspelt."""
+    return sorted(config.model_extra or {})
+
+
+def _mark_bare_variable(match: re.Match[str]) -> str:
+    token = match.group()
+    return token if token.startswith('"') else json.dumps(_BARE + token)
+
+
+def _fill(template: Any, render: Callable[[str], str]) -> Any:
+    if isinstance(template, dict):
+        return {str(_fill(key, render)): _fill(value, render) for key, value in template.items()}
+    if isinstance(template, list):
+        return [_fill(item, render) for item in template]
+    if isinstance(template, str) and template.startswith(_BARE):
+        return json.loads(render(template.removeprefix(_BARE)))
+    return render(template) if isinstance(template, str) else template
+
+
+def _variables(template: Any) -> list[str]:
+    return _VARIABLE.findall(template if isinstance(template, str) else json.dumps(template, ensure_ascii=False))
+
+
+def _named(variables: list[str]) -> str:
+    return f"the environment variable{'s' if len(variables) > 1 else ''} {', '.join(variables)}"
+
+
+def _not_set(variables: list[str]) -> str:
+    return f"{_named(variables)} is not set; set it under Settings > Environment Variables"
+
+
+def _explain(message: str, kind: str, variables: list[str]) -> str:
+    if kind == "missing":
+        return "the key is missing; add it"
+    origin = f" (it comes from {_named(variables)})" if variables else ""
+    return f"{message.removeprefix('Value error, ')}{origin}; set it"

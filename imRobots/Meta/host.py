@@ -1,0 +1,182 @@
+"""Everything of JitNode that the family touches: the log, `app`, the request context, the agent, the live robots.
+
+The only file that names `app` or `jit`. `Agent` is used on the agent threads and enters the request context there; the
+rest is called where JitNode calls us (`load`, the lifecycle hooks) or needs no context.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from .answer import read_result
+from .models import AgentError
+
+app: Any  # JitNode puts it into the builtins
+log: Any  # its methods are documented with one argument, the message
+try:
+    from jit.commons.utils import logger as _jit_logger
+
+    log = _jit_logger.log
+except ImportError:  # outside of JitNode, in a test of one module say
+    log = logging.getLogger("imRobots")
+
+
+class Robot(Protocol):
+    """What `load()` returns and `app.getElement` gives out: a Type's client manager."""
+
+    def stop(self) -> None: ...
+
+
+class Loader(Protocol):
+    """A Type's loader."""
+
+    def load(self) -> Any: ...
+
+
+# fullName -> (robot, the loader that made it). Kept in the builtins, where it outlives a hot reload of our modules: a
+# forgotten robot would keep its connection and take away half of the messages.
+_robots: dict[str, tuple[Any, Loader]] = builtins.__dict__.setdefault("__imRobots__", {})
+
+# Held while an agent runs on a JitNode that shares `app.currentUser`; all robots of the process share it too.
+_one_at_a_time = threading.Lock()
+
+
+def keep_robot(full_name: str, robot: Robot, loader: Loader) -> None:
+    """Remember the robot that runs for an element, so that a second `load()` and the lifecycle hooks find it."""
+    _robots[full_name] = (robot, loader)
+
+
+def find_robot(full_name: str, kind: type) -> Any:
+    """The element's robot if it is a `kind`, else None; one of another kind (older code) is stopped and forgotten."""
+    robot, _ = _robots.get(full_name, (None, None))
+    if robot is not None and not isinstance(robot, kind):
+        forget_robot(full_name)
+        return None
+    return robot
+
+
+def reload_robot(full_name: str) -> None:
+    """For a Type's `onUpdate`: load the element anew. Nothing happens where it does not run."""
+    _, loader = _robots.get(full_name, (None, None))
+    if loader is not None:
+        loader.load()
+
+
+def forget_robot(full_name: str) -> None:
+    """For a Type's `onDelete`: stop the element's robot. Nothing happens where it does not run."""
+    robot, _ = _robots.pop(full_name, (None, None))
+    if robot is not None:
+        robot.stop()
+
+
+def env_vars() -> dict[str, Any]:
+    """The app's environment variables. Only where JitNode calls us."""
+    return dict(app.envVars)
+
+
+@functools.lru_cache(maxsize=1000)
+def warn_once(message: str) -> None:
+    """Log a warning, once in the life of the process."""
+    log.warning(message)
+
+
+class Agent:
+    """The agent that a robot asks. Every call enters the request context on the calling thread, which it may block."""
+
+    def __init__(self, element: Any, full_name: str, call: str) -> None:
+        """`full_name` and `call` are the configuration's `agent` and `agentCall`."""
+        self._element = element
+        self._full_name = full_name
+        self._call = call
+        self._isolated = False
+
+    def run(self, text: str, chat_id: str, stream_callback: Callable[[Any], None]) -> str:
+        """Ask as an empty CorpMember, like the tutorial; returns the text of the result, "" if there is none.
+
+        Whatever the agent raises comes through; `AgentError` if there is no such agent.
+        """
+        with nullcontext() if self._isolated else _one_at_a_time, _request_context(self._element):
+            app.currentUser = app.getElement("corps.models.CorpMember")()
+            try:
+                run = app.getElement(self._full_name).run
+            except Exception as error:
+                raise AgentError(
+                    f"{self._element.fullName}: there is no agent {self._full_name}; correct the key `agent`"
+                ) from error
+            if _takes_user_input(run, self._call):
+                result = run(
+                    user_input=text, variables={"input_data": text}, chatId=chat_id, stream_callback=stream_callback
+                )
+            else:
+                result = run(params={"input_data": text}, chatId=chat_id, stream_callback=stream_callback)
+            return read_result(result)
+
+    def may_run_side_by_side(self) -> bool:
+        """Try whether two threads inside the request context each keep their own `app.currentUser`.
+
+        JitNode does not document it. Where one sees the other's user, agents must run one at a time: nobody's agent
+        may ever run as somebody else. To be called, once, before the first `run`.
+        """
+        self._isolated = _two_contexts_keep_their_users(self._element)
+        if not self._isolated:
+            log.warning(
+                f"{self._element.fullName}: this JitNode shares app.currentUser between threads, so agents run one at "
+                "a time: nobody's agent may run as somebody else."
+            )
+        return self._isolated
+
+
+def _two_contexts_keep_their_users(element: Any) -> bool:
+    both = threading.Barrier(2, timeout=2)
+    kept: list[bool] = []
+    errors: list[Exception] = []
+
+    def enter_and_look() -> None:
+        try:
+            with _request_context(element):
+                member = app.getElement("corps.models.CorpMember")()
+                both.wait()
+                app.currentUser = member
+                both.wait()
+                kept.append(app.currentUser is member)
+                both.wait()  # nobody leaves, and perhaps clears the user, while the other still looks
+        except threading.BrokenBarrierError:
+            log.debug(f"{element.fullName}: no two threads were inside the request context at once")
+        except Exception as error:
+            errors.append(error)
+            both.abort()
+
+    threads = [threading.Thread(target=enter_and_look, name="imRobots-try", daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return kept == [True, True]
+
+
+def _request_context(element: Any) -> AbstractContextManager[Any]:
+    # The Element reference does not list `env`, the tutorial uses it; `app` is listed.
+    env = getattr(element, "env", None) or element.app.env
+    context: AbstractContextManager[Any] = env.getReqContext(element.appId)
+    return context
+
+
+def _takes_user_input(run: Callable[..., Any], call: str) -> bool:
+    """The documented form (AIAgent reference) or the tutorial's `params=`; decided before the call, never by trying."""
+    try:
+        parameters = inspect.signature(run).parameters
+    except (TypeError, ValueError):
+        return call == "documented"
+    if "user_input" in parameters or "params" in parameters:
+        return "user_input" in parameters
+    hidden = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return hidden and call == "documented"

@@ -1,0 +1,68 @@
+"""What a message is, and what can go wrong with it.
+
+Owns the platform-neutral `IncomingMessage` and the family's tree of errors. Pure data: no I/O, any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Problem = Literal["", "unsupported", "empty", "quota"]
+
+
+@dataclass(frozen=True)
+class IncomingMessage:
+    """One message from a person, as a Type's `messages.py` read it. Every field can go through JSON and back.
+
+    `message_id` is the platform's own id of the message: the same message delivered twice has the same id.
+    `session` is the agent's `chatId`: messages of one session are answered one after the other, in order of arrival.
+    `problem` is empty for a question. Otherwise there is nothing to ask the agent: `unsupported` (a picture, a
+    file ...), `empty` (no text), `quota` (the platform withheld the text because a quota is used up).
+    `source` is the platform's payload, untouched, for whatever only the Type understands.
+    """
+
+    message_id: str
+    conversation_id: str
+    session: str
+    sender_name: str
+    text: str
+    problem: Problem = ""
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class IMRobotError(Exception):
+    """The root of every error that this family raises. Its text is for the log and never holds a secret."""
+
+
+class ConfigError(IMRobotError):
+    """The instance cannot run as configured. Names the element, the key, what was expected and what to do."""
+
+
+class AuthError(IMRobotError):
+    """The platform does not know these credentials. Trying again with the same ones cannot help."""
+
+
+class TransportError(IMRobotError):
+    """The platform could not be reached or could not answer now. Trying again later may help."""
+
+
+class RateLimited(TransportError):
+    """The platform refused the call because there were too many."""
+
+
+class ReplyRefused(IMRobotError):
+    """The platform understood the call and refused it. Trying the same again cannot help."""
+
+
+class AgentError(IMRobotError):
+    """The agent does not exist, or it ended without an answer."""
+
+
+class Busy(IMRobotError):
+    """There is no room for another waiting question: of this session (`one_session`), or at all."""
+
+    def __init__(self, *, one_session: bool) -> None:
+        super().__init__("this session has too many waiting questions" if one_session else "too many waiting questions")
+        self.one_session = one_session

@@ -1,0 +1,38 @@
+"""What a Type has to write so that its robot can answer: the `Reply` protocol.
+
+Owns no code. The outbox calls a reply; a Type's `handler.py` makes one for every message.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from .texts import Texts
+
+Outcome = Literal["answered", "failed", "interrupted"]
+
+
+class Reply(Protocol):
+    """How one message is answered on a platform.
+
+    Called on the outbox's threads, which it may block, one call at a time: `say`, or `open`, any number of `progress`,
+    `finish`. Every method raises `TransportError` where trying again may help, another `IMRobotError` where it cannot.
+    """
+
+    texts: Texts
+    """The sentences in the language of the message."""
+
+    def open(self, question: str) -> Any:
+        """Show that the question has arrived. Returns the card's handle, something that goes through JSON and back.
+
+        None: there is no card, so `progress` is not called.
+        """
+
+    def progress(self, handle: Any, text: str) -> None:
+        """Show `text`, the answer so far, in the card."""
+
+    def finish(self, handle: Any, text: str, outcome: Outcome) -> None:
+        """Show `text`, the last word. `handle` is None where there is no card, or none that can be updated."""
+
+    def say(self, sentence: str) -> None:
+        """Say something that is not an answer."""

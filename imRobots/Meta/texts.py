@@ -1,0 +1,75 @@
+"""Every sentence that a person in the chat can read, in English and in Chinese.
+
+Owns the words and the choice of the language; where they are shown is the Type's business. Pure, any thread.
+The card's strings are those of the JitAi tutorial in both languages.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The sentences in one language."""
+
+    thinking: str
+    place: str
+    very_helpful: str
+    helpful: str
+    somewhat_helpful: str
+    not_helpful: str
+    failed: str
+    interrupted: str
+    busy: str
+    one_at_a_time: str
+    unsupported: str
+    empty: str
+    quota: str
+
+
+ENGLISH = Texts(
+    thinking="[Thinking] Analyzing your question, please wait...",
+    place="Your question is number {place} in the queue, please wait...",
+    very_helpful="😄 Very Helpful",
+    helpful="😊 Helpful",
+    somewhat_helpful="🙂 Somewhat Helpful",
+    not_helpful="😅 Not Helpful",
+    failed="Sorry, something went wrong while answering. Please ask again in a moment.",
+    interrupted="Sorry, this answer was interrupted. Please ask again.",
+    busy="Many people are asking right now. Please try again in a few minutes.",
+    one_at_a_time="I am still working on your earlier questions. One at a time, please.",
+    unsupported="Sorry, I can only read text so far. Please write your question to me.",
+    empty="I found no text in your message. Please write your question to me.",
+    quota="I cannot read new messages at the moment: the organization's message quota is used up. "
+    "Please tell your administrator.",
+)
+
+CHINESE = Texts(
+    thinking="[思考]正在分析您的问题，请稍候...",
+    place="您的问题正在排队，当前第 {place} 位，请稍候...",
+    very_helpful="😄 非常有帮助",
+    helpful="😊 有帮助",
+    somewhat_helpful="🙂 帮助不大",
+    not_helpful="😅 没帮助",
+    failed="抱歉，回答时出了点问题，请稍后再问一次。",
+    interrupted="抱歉，这次回答被中断了，请再问一次。",
+    busy="现在提问的人比较多，请过几分钟再试。",
+    one_at_a_time="您之前的问题还在处理中，请稍等，一个一个来。",
+    unsupported="抱歉，我目前只能看懂文字，请用文字告诉我您的问题。",
+    empty="这条消息里没有文字，请用文字告诉我您的问题。",
+    quota="本月的机器人消息额度已用完，暂时收不到新消息，请联系管理员。",
+)
+
+
+def texts_for(language: str, question: str) -> Texts:
+    """The sentences to answer `question` with.
+
+    `language` is the configuration's: `"en-US"`, `"zh-CN"`, or `"auto"` (Chinese if the question has a Han character).
+    """
+    if language == "auto":
+        language = "zh-CN" if _HAN.search(question) else "en-US"
+    return CHINESE if language == "zh-CN" else ENGLISH

@@ -1,0 +1,93 @@
+"""Daemon threads on demand, deadlines and retry delays: the three things that every lane needs.
+
+Owns the threads of its pools. `concurrent.futures` is not used for work, because the interpreter waits for its threads
+when it exits: one agent that hangs would hold up JitNode's own stop.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+_IDLE_SECONDS = 10.0
+
+
+class Deadline:
+    """A point in time, to be shared by several waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until then, never negative."""
+        return max(0.0, self._at - time.monotonic())
+
+
+def backoff(first: float, limit: float) -> Iterator[float]:
+    """Delays in seconds: `first`, doubling up to `limit`, each shortened by up to a quarter so that peers spread."""
+    delay = first
+    while True:
+        yield delay * random.uniform(0.75, 1.0)
+        delay = min(delay * 2, limit)
+
+
+class DaemonPool:
+    """Runs each job at once, on an idle thread or a new one. Bounded by what the caller gives it. Any thread."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads: set[threading.Thread] = set()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closed = False
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run `job`, which must not raise."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._jobs.put(job)
+                return
+            thread = threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True)
+            self._threads.add(thread)
+        thread.start()
+
+    def close(self, deadline: Deadline) -> None:
+        """Let idle threads end now, busy ones after their job; wait for them until the deadline."""
+        with self._lock:
+            self._closed = True
+            for _ in range(self._idle):
+                self._jobs.put(None)
+            self._idle = 0
+            threads = self._threads - {threading.current_thread()}
+        for thread in threads:
+            thread.join(deadline.left)
+
+    def _work(self, job: Callable[[], None] | None) -> None:
+        while job is not None:
+            job()
+            with self._lock:
+                if self._closed:
+                    job = None
+                    continue
+                self._idle += 1
+            job = self._next()
+        with self._lock:
+            self._threads.discard(threading.current_thread())
+
+    def _next(self) -> Callable[[], None] | None:
+        try:
+            return self._jobs.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            with self._lock:
+                # A job that came just now was meant for a thread that counted as idle: perhaps this one.
+                try:
+                    return self._jobs.get_nowait()
+                except queue.Empty:
+                    self._idle -= 1
+                    return None
