@@ -1,0 +1,197 @@
+"""The reference's `ClientManager`: a Stream client on a thread and a loop of its own, to be started and stopped.
+
+Owns that thread, the loop and the state. Knows no configuration and nothing of answers: any `ChatbotHandler` will do.
+Methods may be called from any thread. Needs no installed package until `start`, so that it can stand for an instance
+that cannot run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from imRobots.Meta import Deadline, IMRobotError, log
+
+if TYPE_CHECKING:
+    from .stream_client import StreamClient
+
+State: TypeAlias = Literal["new", "connecting", "connected", "reconnecting", "stopping", "stopped", "failed"]
+
+
+class ClientManager:
+    """Keeps one client connected. What `load()` returns and `app.getElement` gives out."""
+
+    def __init__(self, client_id: str, client_secret: str) -> None:
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.client: StreamClient | None = None
+        self.handler: Any = None
+        self.error: IMRobotError | None = None
+        self._state: State = "new"
+        self._run: _Run | None = None
+        self._changed = threading.Condition()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def start(self, message_handler: Any) -> None:
+        """Connect and stay connected, in the background. A manager that runs already only warns."""
+        with self._changed:
+            if self.is_running():
+                log.warning("Client is already running")
+                return
+            self._begin(message_handler)
+
+    def restart(self, message_handler: Any, client_id: str, client_secret: str) -> None:
+        """Change over to another handler and other credentials, running or not.
+
+        The old connection is closed first. Answers of the old handler still go out while the new one works.
+        """
+        with self._changed:
+            if self._run is not None:
+                self._run.disconnect(Deadline(5))
+                threading.Thread(target=self._run.end, args=(Deadline(10),), name="imRobots-stop", daemon=True).start()
+            self.client_id, self.client_secret = client_id, client_secret
+            self._begin(message_handler)
+
+    def stop(self, *, timeout: float = 10.0) -> None:
+        """Close the connection, let running answers finish, end the threads: all within `timeout` seconds.
+
+        Blocks until then, except on the client's own thread, where the rest happens in the background.
+        """
+        with self._changed:
+            run, self._run = self._run, None
+            if run is not None:
+                self._set("stopping")
+        deadline = Deadline(timeout)
+        if run is None:
+            log.warning("Client is not running")
+            with self._changed:  # another thread may be stopping it just now
+                self._changed.wait_for(lambda: self._state != "stopping", deadline.left)
+        elif threading.current_thread() is run.thread:
+            threading.Thread(target=self._end, args=(run, deadline), name="imRobots-stop", daemon=True).start()
+        else:
+            self._end(run, deadline)
+
+    def fail(self, error: IMRobotError) -> None:
+        """Stop, if it runs, and stand for an instance that cannot run."""
+        if self._run is not None:
+            self.stop()
+        with self._changed:
+            self.error = error
+            self._set("failed")
+
+    def is_running(self) -> bool:
+        """Whether the client is connected or on the way to it."""
+        return self._state in ("connecting", "connected", "reconnecting")
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until the client is connected; False after `timeout` seconds, or if it is not going to be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state not in ("connecting", "reconnecting"), timeout)
+            return self._state == "connected"
+
+    def status(self) -> dict[str, Any]:
+        """The state, and the handler's own counters if it has any."""
+        counters = getattr(self.handler, "status", dict)
+        return {"state": self._state, **counters()}
+
+    def _begin(self, handler: Any) -> None:
+        """The lock is held."""
+        from dingtalk_stream import CallbackHandler, ChatbotMessage, Credential
+
+        from .stream_client import StreamClient
+
+        def report(state: State) -> None:
+            with self._changed:
+                if self._run is run:  # a client that was replaced has no say any more
+                    self._set(state)
+
+        client = StreamClient(Credential(self.client_id, self.client_secret), on_state=report)
+        client.register_callback_handler(ChatbotMessage.TOPIC, handler)
+        if card_handler := getattr(handler, "card_handler", None):
+            client.register_callback_handler(CallbackHandler.TOPIC_CARD_CALLBACK, card_handler)
+        self.client, self.handler, self.error = client, handler, None
+        self._set("connecting")
+        self._run = run = _Run(client, handler, on_crash=lambda: report("failed"))
+        run.thread.start()
+
+    def _end(self, run: _Run, deadline: Deadline) -> None:
+        run.disconnect(deadline)
+        run.end(deadline)
+        with self._changed:
+            if self._run is None and self._state == "stopping":  # else it was started again meanwhile
+                self.handler = None
+                self._set("stopped")
+        log.info("Client stopped")
+
+    def _set(self, state: State) -> None:
+        self._state = state
+        self._changed.notify_all()
+
+
+class _Run:
+    """One client on one thread, from its start to its end."""
+
+    def __init__(self, client: StreamClient, handler: Any, on_crash: Callable[[], None]) -> None:
+        self._client = client
+        self._handler = handler
+        self._on_crash = on_crash
+        self._loop = asyncio.new_event_loop()
+        self._leave = asyncio.Event()
+        self._finish = asyncio.Event()
+        self._disconnected = threading.Event()
+        self.thread = threading.Thread(target=self._main, name="imRobots-stream", daemon=True)
+
+    def disconnect(self, deadline: Deadline) -> None:
+        """Close the connection: no more messages come."""
+        self._signal(self._leave)
+        self._disconnected.wait(deadline.left)
+
+    def end(self, deadline: Deadline) -> None:
+        """Let the handler finish what it has, then end the loop and its thread."""
+        close = getattr(self._handler, "close", None)
+        if close is not None:
+            close(deadline)
+        self._signal(self._finish)
+        self.thread.join(deadline.left)
+        if self.thread.is_alive():
+            log.warning("The handler still blocks the client's thread, which ends when the handler returns")
+
+    def _signal(self, event: asyncio.Event) -> None:
+        try:
+            self._loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            log.debug("The client's loop has ended already")
+
+    def _main(self) -> None:
+        try:
+            self._loop.run_until_complete(self._live())
+        except Exception:
+            log.exception("The Stream client ended unexpectedly")
+            self._on_crash()
+        finally:
+            self._disconnected.set()
+            self._loop.close()
+
+    async def _live(self) -> None:
+        connection = self._loop.create_task(self._client.start())
+        leave = self._loop.create_task(self._leave.wait())
+        await asyncio.wait({connection, leave}, return_when=asyncio.FIRST_COMPLETED)
+        connection.cancel()
+        try:
+            await connection
+        except asyncio.CancelledError:
+            log.debug("The connection to DingTalk is closed")
+        finally:
+            self._disconnected.set()
+        await self._finish.wait()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=1)
+            for task in rest:
+                task.cancel()
+            await asyncio.wait(rest, timeout=1)

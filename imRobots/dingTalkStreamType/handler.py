@@ -1,0 +1,171 @@
+"""The reference's `TextHandler`: takes a bot message off the Stream connection, acknowledges it and hands it over.
+
+Owns the robot that answers (`imRobots.Meta.Robot`), from the first message or `pre_start` to `close`. The `async`
+methods run on the Stream connection's loop and never block it; the card methods run on the outbox's threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from dingtalk_stream import AckMessage, CallbackMessage, ChatbotHandler, ChatbotMessage
+from dingtalk_stream.frames import Headers
+
+from imRobots.Meta import Deadline, IMRobotError, IncomingMessage, Robot, Store, log, texts_for
+from imRobots.Meta.config import RobotConfig
+
+from . import cards
+from .api import Api
+from .messages import chatbot_message, is_group, read_message
+from .reply import DingTalkReply
+
+
+class TextHandler(ChatbotHandler):
+    """Answers text messages with an agent's streamed answer."""
+
+    def __init__(self, element: Any, config: dict[str, Any], *, store: Store | None = None) -> None:
+        """`config` is the rendered config.json. `store` remembers the messages of the handler before this one."""
+        super().__init__()
+        self.logger = log
+        self.element = element
+        self.config = config
+        self.store = store or Store()
+        self._settings = RobotConfig.model_validate(config)
+        self._lock = threading.Lock()
+        self._robot: Robot | None = None
+        self._api: Api | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def api(self) -> Api:
+        """The OpenAPI with the credentials of the client that this handler is registered with."""
+        with self._lock:
+            credential = self.dingtalk_client.credential
+            if self._api is None or self._api.credential is not credential:
+                self._api = Api(credential)
+            return self._api
+
+    def pre_start(self) -> None:
+        """Called by the client before it connects: fetch a token now, so that the first card is one call only."""
+        threading.Thread(target=self._fetch_token, name="imRobots-token", daemon=True).start()
+
+    async def raw_process(self, callback_message: CallbackMessage) -> AckMessage:
+        """Acknowledge at once. The answer takes its time, and DingTalk delivers again what is not acknowledged."""
+        task = asyncio.get_running_loop().create_task(self._process_logged(callback_message))
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
+        ack = AckMessage()
+        ack.message = "OK"
+        ack.headers.message_id = callback_message.headers.message_id
+        ack.headers.content_type = Headers.CONTENT_TYPE_APPLICATION_JSON
+        ack.data = {"response": "OK"}
+        return ack
+
+    async def process(self, callback: CallbackMessage) -> tuple[int, str]:
+        """Answer a message; returns when its last word is out: `(AckMessage.STATUS_OK, "OK")`.
+
+        With another status where the message cannot be read or the answer cannot be sent. Runs on an event loop.
+        """
+        if not isinstance(callback.data, Mapping):
+            log.warning(f"{self.element.fullName}: a message whose data is no JSON object was ignored")
+            return AckMessage.STATUS_BAD_REQUEST, "not a message"
+        message = read_message(callback.data, fallback_id=callback.headers.message_id or "")
+        delivered = await asyncio.wrap_future(self._running_robot().submit(message))
+        return (AckMessage.STATUS_OK, "OK") if delivered else (AckMessage.STATUS_SYSTEM_EXCEPTION, "not delivered")
+
+    def reply_card(
+        self,
+        card_data: dict[str, Any],
+        incoming_message: ChatbotMessage,
+        at_sender: bool = False,
+        at_all: bool = False,
+        **kwargs: Any,
+    ) -> str:
+        """Send a standard card in answer to a message; returns its `cardBizId`.
+
+        The SDK's method with timeouts; it raises a `TransportError` or another `IMRobotError` where the SDK's returns
+        "". `kwargs` are further fields of the request. Blocks.
+        """
+        identity = (incoming_message.sender_id, incoming_message.conversation_id, incoming_message.message_id)
+        card_biz_id = hashlib.sha256(f"{identity} {uuid.uuid1()}".encode()).hexdigest()
+        options: dict[str, Any] = {"atAll": at_all}
+        if at_sender:
+            user = {"nickName": incoming_message.sender_nick, "userId": incoming_message.sender_staff_id}
+            options["atUserListJson"] = cards.to_json([user])
+        body = {
+            "cardTemplateId": "StandardCard",
+            "robotCode": self.dingtalk_client.credential.client_id,
+            "cardData": cards.to_json(card_data),
+            "sendOptions": options,
+            "cardBizId": card_biz_id,
+        }
+        if is_group(incoming_message):
+            body["openConversationId"] = incoming_message.conversation_id
+        else:
+            body["singleChatReceiver"] = cards.to_json({"userId": incoming_message.sender_staff_id})
+        self.api.send_card({**body, **kwargs})
+        return card_biz_id
+
+    def update_card(self, card_biz_id: str, card_data: dict[str, Any]) -> dict[str, Any]:
+        """Update a standard card; returns DingTalk's answer.
+
+        The SDK's method with timeouts; it raises a `TransportError` or another `IMRobotError` where the SDK's returns
+        a status. Blocks.
+        """
+        return self.api.update_card({"cardBizId": card_biz_id, "cardData": cards.to_json(card_data)})
+
+    def close(self, deadline: Deadline) -> None:
+        """Let answers finish until the deadline. A message that comes later starts a new robot. Any thread; blocks."""
+        with self._lock:
+            robot, self._robot = self._robot, None
+        if robot is not None:
+            robot.close(deadline)
+
+    def status(self) -> dict[str, int]:
+        """Counters of what goes on; see `Robot.status`."""
+        robot = self._robot
+        return robot.status() if robot is not None else {}
+
+    def _create_initial_card(self, question: str) -> dict[str, Any]:
+        return cards.thinking_card(question, self._texts(question), _stamp())
+
+    def _create_streaming_card(self, content: str, question: str) -> dict[str, Any]:
+        return cards.answer_card(question, content, _stamp())
+
+    def _create_final_card(self, response: str, incoming_message: ChatbotMessage, text: str) -> dict[str, Any]:
+        return cards.final_card(text, response, incoming_message.message_id, self._texts(text), _stamp())
+
+    def _running_robot(self) -> Robot:
+        with self._lock:
+            if self._robot is None:
+                self._robot = Robot(self.element, self._settings, self._reply_to, self.store)
+            return self._robot
+
+    def _reply_to(self, message: IncomingMessage) -> DingTalkReply:
+        texts = self._texts(message.text or message.sender_name)
+        return DingTalkReply(self, chatbot_message(message.source), message.text, texts)
+
+    def _texts(self, question: str) -> Any:
+        return texts_for(self._settings.language, question)
+
+    async def _process_logged(self, callback: CallbackMessage) -> None:
+        try:
+            await self.process(callback)
+        except Exception:  # of a subclass, say
+            log.exception(f"{self.element.fullName}: processing a message failed")
+
+    def _fetch_token(self) -> None:
+        try:
+            self.api.token()
+        except IMRobotError as error:
+            log.debug(f"{self.element.fullName}: no access token yet. {error}")
+
+
+def _stamp() -> int:
+    return int(time.time() * 1000)

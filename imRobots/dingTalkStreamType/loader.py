@@ -1,0 +1,79 @@
+"""The reference's `Loader`: makes a running client of an instance's config.json.
+
+Owns the wiring: the only file that knows configuration, handler and client manager. Called by JitNode while an app
+starts, and by `lifecycle.py`. Needs no installed package itself, so that a missing one is an error in the log.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from imRobots.Meta import ConfigError, env_vars, find_robot, keep_robot, log, warn_once
+
+from .client_manager import ClientManager
+
+if TYPE_CHECKING:
+    from .config import DingTalkConfig
+
+
+class Loader:
+    """Loads one instance; `nodes[0]` is its element."""
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self.nodes = nodes
+
+    def renderTemplateString(self, source: str, **context: Any) -> str:
+        """Replace each `{{NAME}}` in `source` by that variable, by nothing if there is none."""
+        return re.sub(r"\{\{(\w+)\}\}", lambda match: str(context.get(match.group(1), "")), source)
+
+    def load(self) -> ClientManager:
+        """Start the instance's client, or restart it. Never raises for a bad configuration: see `ClientManager.error`.
+
+        The same element gets the same manager again, so whoever holds it goes on working with the new configuration.
+        """
+        try:
+            config = self._read_config()
+        except ConfigError as error:
+            log.error(str(error))
+            manager = self._manager()
+            manager.fail(error)
+            return manager
+        return self.start_client(config["clientId"], config["clientSecret"], config)
+
+    def start_client(self, client_id: str, client_secret: str, config: dict[str, Any]) -> ClientManager:
+        """Start a client that answers with a `TextHandler`; a client that runs already for this element is replaced."""
+        from .handler import TextHandler
+
+        manager = self._manager()
+        handler = TextHandler(self.nodes[0], config, store=getattr(manager.handler, "store", None))
+        manager.restart(handler, client_id, client_secret)
+        return manager
+
+    def _manager(self) -> ClientManager:
+        full_name = self.nodes[0].fullName
+        manager: ClientManager = find_robot(full_name, ClientManager) or ClientManager("", "")
+        keep_robot(full_name, manager, self)
+        return manager
+
+    def _read_config(self) -> dict[str, Any]:
+        element = self.nodes[0]
+        try:
+            from imRobots.Meta.config import read_config, unknown_keys
+
+            from . import handler, stream_client  # noqa: F401 - to learn now whether their packages are there
+            from .config import DingTalkConfig
+        except ImportError as error:
+            raise ConfigError(
+                f"{element.fullName}: the Python package {error.name} cannot be imported ({error}). Add the lines of "
+                "imRobots' requirements.txt to the app's requirements.txt, then restart the app."
+            ) from error
+        try:
+            source = element.getFile("config.json")
+        except Exception as error:  # which errors JitNode raises is not documented
+            raise ConfigError(f"{element.fullName}: config.json cannot be read; add it to the element") from error
+        checked: DingTalkConfig
+        config, checked = read_config(element.fullName, source, env_vars(), self.renderTemplateString, DingTalkConfig)
+        for key in unknown_keys(checked):
+            warn_once(f"{element.fullName}: config.json has the unknown key {key}; it is kept, and nothing reads it")
+        return config

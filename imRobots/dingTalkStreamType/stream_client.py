@@ -1,0 +1,219 @@
+"""The Stream connection: open, read, acknowledge on the same socket, keep alive, connect again.
+
+Owns the connection of one client, on the loop that `start` runs on. Keeps the SDK's frames, handlers and credential.
+Replaces its connect loop: in SDK 0.24.2 and 0.24.3 that one blocks the event loop and cannot be stopped, and 0.24.4b1
+cancels the handlers whenever it reconnects. Does not know what the handlers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote_plus
+
+import websockets.exceptions  # the SDK uses this submodule without importing it
+from dingtalk_stream import (
+    AckMessage,
+    CallbackMessage,
+    Credential,
+    DingTalkStreamClient,
+    EventMessage,
+    SystemMessage,
+)
+from dingtalk_stream.version import VERSION_STRING
+from websockets.asyncio.client import ClientConnection, connect
+
+from imRobots.Meta import TransportError, backoff, log
+
+from .api import Api
+
+T = TypeVar("T")
+Frame = dict[str, Any]
+
+# Seconds between pings and until a missing pong counts: a dead peer is noticed within 40 s.
+_PING_SECONDS = 20
+# A connection that has lived so long was a good one: the next is opened without delay, and delays start anew.
+_STABLE_SECONDS = 10
+# After `disconnect` DingTalk closes the socket within 10 s (developerpedia, stream protocol).
+_LEFT_BEHIND_SECONDS = 15
+
+
+class StreamClient(DingTalkStreamClient):
+    """A `DingTalkStreamClient` whose `start` runs until it is cancelled, and then leaves no socket behind."""
+
+    def __init__(
+        self,
+        credential: Credential,
+        on_state: Callable[[Literal["connected", "reconnecting"]], None] = lambda state: None,
+    ) -> None:
+        """`on_state` is called on the loop."""
+        super().__init__(credential, logger=log)
+        self.websocket: ClientConnection | None = None
+        self._on_state = on_state
+        self._api = Api(credential)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Stay connected. Ends only by cancellation."""
+        self.pre_start()
+        delays = backoff(1, 60)
+        trouble: type | None = None
+        try:
+            while True:
+                try:
+                    websocket = await self._connect()
+                except Exception as error:  # whatever it is, the robot must come back by itself
+                    say = log.debug if type(error) is trouble else log.error  # an outage is reported once
+                    trouble = type(error)
+                    say(f"No connection to DingTalk for client id {self.credential.client_id}; trying on. {error!r}")
+                    await asyncio.sleep(next(delays))
+                    continue
+                trouble = None
+                self.websocket = websocket
+                self._on_state("connected")
+                log.info(f"Connected to DingTalk: the long connection of client id {self.credential.client_id} stands")
+                since = time.monotonic()
+                await self._read(websocket)
+                self._on_state("reconnecting")
+                self._start_task(self._leave_behind(websocket))
+                if time.monotonic() - since >= _STABLE_SECONDS:
+                    delays = backoff(1, 60)
+                else:
+                    await asyncio.sleep(next(delays))
+        finally:
+            if self.websocket is not None:
+                await self.websocket.close()
+                self.websocket = None
+
+    def open_connection(self) -> dict[str, Any]:
+        """Ask the gateway for an endpoint and a ticket. Blocks; raises `TransportError` or `AuthError`."""
+        topics = [{"type": "EVENT", "topic": "*"}] if self._is_event_required else []
+        topics += [{"type": "CALLBACK", "topic": topic} for topic in self.callback_handler_map]
+        return self._api.open_connection(
+            {
+                "clientId": self.credential.client_id,
+                "clientSecret": self.credential.client_secret,
+                "subscriptions": topics,
+                "ua": f"dingtalk-sdk-python/v{VERSION_STRING}",
+                "localIp": self.get_host_ip(),
+            }
+        )
+
+    async def _connect(self) -> ClientConnection:
+        connection = await _in_thread(self.open_connection)
+        try:
+            uri = f"{connection['endpoint']}?ticket={quote_plus(connection['ticket'])}"
+        except (KeyError, TypeError) as error:
+            raise TransportError("the gateway named no endpoint to connect to") from error
+        return await connect(
+            uri, open_timeout=10, close_timeout=2, ping_interval=_PING_SECONDS, ping_timeout=_PING_SECONDS
+        )
+
+    async def _read(self, websocket: ClientConnection) -> None:
+        """Hand out frames until the connection is closed or DingTalk asks to leave it."""
+        try:
+            async for raw in websocket:
+                frame = _parse(raw)
+                if frame is None:
+                    continue
+                if frame.get("type") == SystemMessage.TYPE and _topic(frame) == SystemMessage.TOPIC_DISCONNECT:
+                    return  # no acknowledgement is wanted
+                self._start_task(self._acknowledge(websocket, frame))
+        except websockets.exceptions.ConnectionClosedError as error:
+            log.warning(f"The connection to DingTalk broke: {error}")
+
+    async def _acknowledge(self, websocket: ClientConnection, frame: Frame) -> None:
+        try:
+            ack = await self._dispatch(frame)
+        except Exception:
+            log.exception(f"A frame of topic {_topic(frame)} could not be processed")
+            ack = _plain_ack(frame, AckMessage.STATUS_SYSTEM_EXCEPTION, "internal error")
+        if ack is None:
+            return
+        try:
+            await websocket.send(json.dumps(ack.to_dict()))
+        except websockets.exceptions.ConnectionClosed:
+            log.warning(f"A frame of topic {_topic(frame)} was not acknowledged: its connection is closed")
+
+    async def _dispatch(self, frame: Frame) -> AckMessage | None:
+        kind = frame.get("type")
+        if kind == SystemMessage.TYPE:
+            return await self.system_handler.raw_process(SystemMessage.from_dict(frame))
+        if kind == EventMessage.TYPE:
+            return await self.event_handler.raw_process(EventMessage.from_dict(frame))
+        if kind == CallbackMessage.TYPE and _topic(frame) in self.callback_handler_map:
+            return await self.callback_handler_map[_topic(frame)].raw_process(CallbackMessage.from_dict(frame))
+        log.warning(f"A frame of the unknown type {kind} and topic {_topic(frame)} was ignored")
+        return _plain_ack(frame, AckMessage.STATUS_NOT_IMPLEMENT, "unknown topic")
+
+    async def _leave_behind(self, websocket: ClientConnection) -> None:
+        """Keep a connection that delivers no more, for acknowledgements that are still due on it."""
+        try:
+            await asyncio.wait_for(websocket.wait_closed(), _LEFT_BEHIND_SECONDS)
+        except asyncio.TimeoutError:
+            await websocket.close()
+
+    def _start_task(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._tasks.discard)
+
+
+def _parse(raw: str | bytes) -> Frame | None:
+    try:
+        frame = json.loads(raw)
+    except ValueError:
+        frame = None
+    if not isinstance(frame, dict):
+        log.warning(f"A frame of {len(raw)} characters that is no JSON object was ignored")
+        return None
+    return frame
+
+
+def _headers(frame: Frame) -> dict[str, Any]:
+    headers = frame.get("headers")
+    return headers if isinstance(headers, dict) else {}
+
+
+def _topic(frame: Frame) -> str:
+    return str(_headers(frame).get("topic", ""))
+
+
+def _plain_ack(frame: Frame, code: int, message: str) -> AckMessage | None:
+    message_id = _headers(frame).get("messageId")
+    if message_id is None:
+        return None
+    ack = AckMessage()
+    ack.code = code
+    ack.message = message
+    ack.headers.message_id = message_id
+    ack.headers.content_type = ack.headers.CONTENT_TYPE_APPLICATION_JSON
+    return ack
+
+
+def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a blocking function on a daemon thread. Unlike the loop's executor, nobody waits for it at the end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error else future.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except Exception as caught:
+            error = caught
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            log.debug("The client was stopped while it asked for a connection")
+
+    threading.Thread(target=work, name="imRobots-open", daemon=True).start()
+    return future
