@@ -5,7 +5,7 @@ and the `Robot` does the rest: it asks the JitAi agent, in order per session and
 pace that a platform's limits bear, retries, and never stays silent. Meta knows no platform and no IM SDK; no method
 that a Type calls blocks, except `Robot.close`.
 
-`RobotConfig` and `read_config` are in `imRobots.Meta.config`, which needs pydantic. This module needs nothing but
+`RobotConfig` and `load_config` are in `imRobots.Meta.config`, which needs pydantic. This module needs nothing but
 Python, so that the family can be imported, and can say what is missing, where a package is not installed.
 """
 
@@ -20,6 +20,7 @@ from .models import (
     RateLimited,
     ReplyRefused,
     TransportError,
+    as_config_error,
 )
 from .reply import Outcome, Reply
 from .robot import Robot
@@ -43,6 +44,7 @@ __all__ = [
     "Store",
     "Texts",
     "TransportError",
+    "as_config_error",
     "backoff",
     "env_vars",
     "find_robot",

@@ -1,8 +1,8 @@
 """An instance's config.json: filled in from environment variables, checked, explained when it is wrong.
 
-Owns `RobotConfig` (the keys that every Type has) and `read_config`. Does not know where variables come from, nor any
-platform. Any thread. The only file of the family that needs pydantic: a Type imports it inside `load()`, so that a
-missing package is an error in the log and not the end of the app.
+Owns `RobotConfig` (the keys that every Type has) and how the file is read. Knows no platform. Any thread. The only
+file of the family that needs pydantic: a Type imports it inside `load()`, so that a missing package is an error in the
+log and not the end of the app.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from .host import env_vars, warn_once
 from .models import ConfigError
 
 # A string of JSON, or a variable that stands outside of any string: `{"port": {{PORT}}}`.
@@ -53,13 +54,28 @@ class RobotConfig(BaseModel):
 Config = TypeVar("Config", bound=RobotConfig)
 
 
+def load_config(element: Any, render: Callable[..., str], model: type[Config]) -> tuple[dict[str, Any], Config]:
+    """Read the config.json of an element; returns it as a dict with every key it has, and as `model`.
+
+    `render` is the Loader's `renderTemplateString`. Called where JitNode calls us. Raises `ConfigError`.
+    """
+    try:
+        source = element.getFile("config.json")
+    except Exception as error:  # which errors JitNode raises is not documented
+        raise ConfigError(f"{element.fullName}: config.json cannot be read; add it to the element") from error
+    config, checked = read_config(element.fullName, source, env_vars(), render, model)
+    for key in sorted(checked.model_extra or {}):
+        warn_once(f"{element.fullName}: config.json has the unknown key {key}; it is kept, and nothing reads it")
+    return config, checked
+
+
 def read_config(
     name: str, source: str, env_vars: dict[str, Any], render: Callable[..., str], model: type[Config]
 ) -> tuple[dict[str, Any], Config]:
-    """Fill in and check the text of a config.json; returns it as a dict with every key it has, and as `model`.
+    """Fill in and check the text of a config.json.
 
-    `name` is the element's fullName, for the errors. `render` is the Loader's `renderTemplateString`. It is given one
-    string of the file at a time, so a value with quotes, backslashes, newlines or `{{` arrives as it is.
+    `name` is the element's fullName, for the errors. `render` is given one string of the file at a time, so a value
+    with quotes, backslashes, newlines or `{{` arrives as it is.
     Raises `ConfigError` with everything that is wrong, but without any value.
     """
     # `self` and `source` are parameters of the reference's renderTemplateString, so no variable can have these names.
@@ -101,11 +117,6 @@ def read_config(
         listed = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
         raise ConfigError(f"{name}: config.json cannot be used. {listed}. Then save the element or restart the app.")
     return config, checked
-
-
-def unknown_keys(config: RobotConfig) -> list[str]:
-    """The keys of the file that the model does not know: kept, but perhaps misspelt."""
-    return sorted(config.model_extra or {})
 
 
 def _mark_bare_variable(match: re.Match[str]) -> str:

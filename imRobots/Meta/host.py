@@ -19,13 +19,12 @@ from .answer import read_result
 from .models import AgentError
 
 app: Any  # JitNode puts it into the builtins
-log: Any  # its methods are documented with one argument, the message
 try:
-    from jit.commons.utils import logger as _jit_logger
-
-    log = _jit_logger.log
+    from jit.commons.utils.logger import log as _log
 except ImportError:  # outside of JitNode, in a test of one module say
-    log = logging.getLogger("imRobots")
+    _log = logging.getLogger("imRobots")
+log: Any = _log
+"""JitNode's log. Its methods are documented with one argument, the message."""
 
 
 class Robot(Protocol):

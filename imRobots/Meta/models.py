@@ -40,6 +40,16 @@ class ConfigError(IMRobotError):
     """The instance cannot run as configured. Names the element, the key, what was expected and what to do."""
 
 
+def as_config_error(full_name: str, error: ConfigError | ImportError) -> ConfigError:
+    """What went wrong in a Type's `load()`: a Python package that is not installed is an error of configuration too."""
+    if isinstance(error, ConfigError):
+        return error
+    return ConfigError(
+        f"{full_name}: the Python package {error.name} cannot be imported ({error}). Add the lines of imRobots' "
+        "requirements.txt to the app's requirements.txt, then restart the app."
+    )
+
+
 class AuthError(IMRobotError):
     """The platform does not know these credentials. Trying again with the same ones cannot help."""
 

@@ -8,6 +8,7 @@ that cannot run.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -31,6 +32,7 @@ class ClientManager:
         self.error: IMRobotError | None = None
         self._state: State = "new"
         self._run: _Run | None = None
+        self._turn = threading.Lock()  # held while it is started or stopped, so never on the client's own thread
         self._changed = threading.Condition()
 
     @property
@@ -39,21 +41,22 @@ class ClientManager:
 
     def start(self, message_handler: Any) -> None:
         """Connect and stay connected, in the background. A manager that runs already only warns."""
-        with self._changed:
+        with self._turn:
             if self.is_running():
                 log.warning("Client is already running")
-                return
-            self._begin(message_handler)
+            else:
+                self._begin(message_handler)
 
     def restart(self, message_handler: Any, client_id: str, client_secret: str) -> None:
         """Change over to another handler and other credentials, running or not.
 
         The old connection is closed first. Answers of the old handler still go out while the new one works.
         """
-        with self._changed:
-            if self._run is not None:
-                self._run.disconnect(Deadline(5))
-                threading.Thread(target=self._run.end, args=(Deadline(10),), name="imRobots-stop", daemon=True).start()
+        with self._turn:
+            old = self._take_run()
+            if old is not None:
+                old.disconnect(Deadline(5))
+                threading.Thread(target=old.end, args=(Deadline(10),), name="imRobots-stop", daemon=True).start()
             self.client_id, self.client_secret = client_id, client_secret
             self._begin(message_handler)
 
@@ -62,27 +65,30 @@ class ClientManager:
 
         Blocks until then, except on the client's own thread, where the rest happens in the background.
         """
-        with self._changed:
-            run, self._run = self._run, None
-            if run is not None:
-                self._set("stopping")
-        deadline = Deadline(timeout)
-        if run is None:
-            log.warning("Client is not running")
-            with self._changed:  # another thread may be stopping it just now
-                self._changed.wait_for(lambda: self._state != "stopping", deadline.left)
-        elif threading.current_thread() is run.thread:
-            threading.Thread(target=self._end, args=(run, deadline), name="imRobots-stop", daemon=True).start()
-        else:
-            self._end(run, deadline)
+        if self._run is not None and threading.current_thread() is self._run.thread:
+            stop = functools.partial(self.stop, timeout=timeout)
+            threading.Thread(target=stop, name="imRobots-stop", daemon=True).start()
+            return
+        with self._turn:
+            run = self._take_run()
+            if run is None:
+                log.warning("Client is not running")
+                return
+            self._set("stopping")
+            deadline = Deadline(timeout)
+            run.disconnect(deadline)
+            run.end(deadline)
+            self.handler = None
+            self._set("stopped")
+            log.info("Client stopped")
 
     def fail(self, error: IMRobotError) -> None:
-        """Stop, if it runs, and stand for an instance that cannot run."""
+        """Log the error; stop, if it runs, and stand for an instance that cannot run."""
+        log.error(str(error))
         if self._run is not None:
             self.stop()
-        with self._changed:
-            self.error = error
-            self._set("failed")
+        self.error = error
+        self._set("failed")
 
     def is_running(self) -> bool:
         """Whether the client is connected or on the way to it."""
@@ -100,15 +106,13 @@ class ClientManager:
         return {"state": self._state, **counters()}
 
     def _begin(self, handler: Any) -> None:
-        """The lock is held."""
         from dingtalk_stream import CallbackHandler, ChatbotMessage, Credential
 
         from .stream_client import StreamClient
 
         def report(state: State) -> None:
-            with self._changed:
-                if self._run is run:  # a client that was replaced has no say any more
-                    self._set(state)
+            if self._run is run:  # a client that was replaced has no say any more
+                self._set(state)
 
         client = StreamClient(Credential(self.client_id, self.client_secret), on_state=report)
         client.register_callback_handler(ChatbotMessage.TOPIC, handler)
@@ -119,18 +123,14 @@ class ClientManager:
         self._run = run = _Run(client, handler, on_crash=lambda: report("failed"))
         run.thread.start()
 
-    def _end(self, run: _Run, deadline: Deadline) -> None:
-        run.disconnect(deadline)
-        run.end(deadline)
-        with self._changed:
-            if self._run is None and self._state == "stopping":  # else it was started again meanwhile
-                self.handler = None
-                self._set("stopped")
-        log.info("Client stopped")
+    def _take_run(self) -> _Run | None:
+        run, self._run = self._run, None
+        return run
 
     def _set(self, state: State) -> None:
-        self._state = state
-        self._changed.notify_all()
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
 
 
 class _Run:

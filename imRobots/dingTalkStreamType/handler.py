@@ -39,6 +39,7 @@ class TextHandler(ChatbotHandler):
         self._settings = RobotConfig.model_validate(config)
         self._lock = threading.Lock()
         self._robot: Robot | None = None
+        self._closed = False
         self._api: Api | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -53,6 +54,7 @@ class TextHandler(ChatbotHandler):
 
     def pre_start(self) -> None:
         """Called by the client before it connects: fetch a token now, so that the first card is one call only."""
+        self._closed = False
         threading.Thread(target=self._fetch_token, name="imRobots-token", daemon=True).start()
 
     async def raw_process(self, callback_message: CallbackMessage) -> AckMessage:
@@ -76,7 +78,11 @@ class TextHandler(ChatbotHandler):
             log.warning(f"{self.element.fullName}: a message whose data is no JSON object was ignored")
             return AckMessage.STATUS_BAD_REQUEST, "not a message"
         message = read_message(callback.data, fallback_id=callback.headers.message_id or "")
-        delivered = await asyncio.wrap_future(self._running_robot().submit(message))
+        robot = self._running_robot()
+        if robot is None:
+            log.warning(f"{self.element.fullName}: message {message.message_id} came while the client was stopped")
+            return AckMessage.STATUS_SYSTEM_EXCEPTION, "stopped"
+        delivered = await asyncio.wrap_future(robot.submit(message))
         return (AckMessage.STATUS_OK, "OK") if delivered else (AckMessage.STATUS_SYSTEM_EXCEPTION, "not delivered")
 
     def reply_card(
@@ -121,9 +127,9 @@ class TextHandler(ChatbotHandler):
         return self.api.update_card({"cardBizId": card_biz_id, "cardData": cards.to_json(card_data)})
 
     def close(self, deadline: Deadline) -> None:
-        """Let answers finish until the deadline. A message that comes later starts a new robot. Any thread; blocks."""
+        """Take no more messages until `pre_start`, let answers finish until the deadline. Any thread; blocks."""
         with self._lock:
-            robot, self._robot = self._robot, None
+            robot, self._robot, self._closed = self._robot, None, True
         if robot is not None:
             robot.close(deadline)
 
@@ -141,9 +147,9 @@ class TextHandler(ChatbotHandler):
     def _create_final_card(self, response: str, incoming_message: ChatbotMessage, text: str) -> dict[str, Any]:
         return cards.final_card(text, response, incoming_message.message_id, self._texts(text), _stamp())
 
-    def _running_robot(self) -> Robot:
+    def _running_robot(self) -> Robot | None:
         with self._lock:
-            if self._robot is None:
+            if self._robot is None and not self._closed:
                 self._robot = Robot(self.element, self._settings, self._reply_to, self.store)
             return self._robot
 

@@ -7,14 +7,11 @@ starts, and by `lifecycle.py`. Needs no installed package itself, so that a miss
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from imRobots.Meta import ConfigError, env_vars, find_robot, keep_robot, log, warn_once
+from imRobots.Meta import ConfigError, as_config_error, find_robot, keep_robot
 
 from .client_manager import ClientManager
-
-if TYPE_CHECKING:
-    from .config import DingTalkConfig
 
 
 class Loader:
@@ -32,12 +29,17 @@ class Loader:
 
         The same element gets the same manager again, so whoever holds it goes on working with the new configuration.
         """
+        element = self.nodes[0]
         try:
-            config = self._read_config()
-        except ConfigError as error:
-            log.error(str(error))
+            from imRobots.Meta.config import load_config
+
+            from . import handler, stream_client  # noqa: F401 - to learn now whether their packages are there
+            from .config import DingTalkConfig
+
+            config, _ = load_config(element, self.renderTemplateString, DingTalkConfig)
+        except (ConfigError, ImportError) as error:
             manager = self._manager()
-            manager.fail(error)
+            manager.fail(as_config_error(element.fullName, error))
             return manager
         return self.start_client(config["clientId"], config["clientSecret"], config)
 
@@ -55,25 +57,3 @@ class Loader:
         manager: ClientManager = find_robot(full_name, ClientManager) or ClientManager("", "")
         keep_robot(full_name, manager, self)
         return manager
-
-    def _read_config(self) -> dict[str, Any]:
-        element = self.nodes[0]
-        try:
-            from imRobots.Meta.config import read_config, unknown_keys
-
-            from . import handler, stream_client  # noqa: F401 - to learn now whether their packages are there
-            from .config import DingTalkConfig
-        except ImportError as error:
-            raise ConfigError(
-                f"{element.fullName}: the Python package {error.name} cannot be imported ({error}). Add the lines of "
-                "imRobots' requirements.txt to the app's requirements.txt, then restart the app."
-            ) from error
-        try:
-            source = element.getFile("config.json")
-        except Exception as error:  # which errors JitNode raises is not documented
-            raise ConfigError(f"{element.fullName}: config.json cannot be read; add it to the element") from error
-        checked: DingTalkConfig
-        config, checked = read_config(element.fullName, source, env_vars(), self.renderTemplateString, DingTalkConfig)
-        for key in unknown_keys(checked):
-            warn_once(f"{element.fullName}: config.json has the unknown key {key}; it is kept, and nothing reads it")
-        return config

@@ -56,6 +56,7 @@ class StreamClient(DingTalkStreamClient):
         self._on_state = on_state
         self._api = Api(credential)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._left_behind: set[ClientConnection] = set()
 
     async def start(self) -> None:
         """Stay connected. Ends only by cancellation."""
@@ -85,6 +86,8 @@ class StreamClient(DingTalkStreamClient):
                 else:
                     await asyncio.sleep(next(delays))
         finally:
+            for left_behind in self._left_behind:
+                left_behind.transport.abort()
             if self.websocket is not None:
                 await self.websocket.close()
                 self.websocket = None
@@ -152,10 +155,10 @@ class StreamClient(DingTalkStreamClient):
 
     async def _leave_behind(self, websocket: ClientConnection) -> None:
         """Keep a connection that delivers no more, for acknowledgements that are still due on it."""
-        try:
-            await asyncio.wait_for(websocket.wait_closed(), _LEFT_BEHIND_SECONDS)
-        except asyncio.TimeoutError:
-            await websocket.close()
+        self._left_behind.add(websocket)
+        await asyncio.wait({asyncio.ensure_future(websocket.wait_closed())}, timeout=_LEFT_BEHIND_SECONDS)
+        self._left_behind.discard(websocket)
+        websocket.transport.abort()
 
     def _start_task(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -1,0 +1,1 @@
+"""Tests of the robot family; run them from the project root."""

@@ -1,0 +1,1 @@
+"""What holds for every IM Type, as test classes to be inherited."""

@@ -1,0 +1,1 @@
+"""An instance: configuration only (config.json)."""
