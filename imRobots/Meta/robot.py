@@ -98,11 +98,13 @@ class Robot:
                 continue
             if item is None:
                 return
+            message, done = item
             try:
-                self._take(*item)
-            except Exception:
-                host.log.exception(f"{self._element.fullName}: a message could not be taken in")
-                item[1].set_result(False)
+                self._take(message, done)
+            except Exception:  # a mistake in a Type's reply: the next message must still be taken
+                host.log.exception(f"{self._element.fullName}: message {message.message_id} could not be taken in")
+                if not done.done():
+                    done.set_result(False)
 
     def _take(self, message: IncomingMessage, done: Future[bool]) -> None:
         if not self._store.accept(message.message_id):

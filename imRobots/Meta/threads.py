@@ -41,21 +41,26 @@ class DaemonPool:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._idle = 0
+        self._idle = 0  # threads that wait for a job, less the jobs that wait for a thread
         self._threads: set[threading.Thread] = set()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
 
     def run(self, job: Callable[[], None]) -> None:
-        """Run `job`, which must not raise."""
+        """Run `job`, which must not raise. Where no more threads can be had, it waits for one of this pool's."""
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-                self._jobs.put(job)
-                return
-            thread = threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True)
-            self._threads.add(thread)
-        thread.start()
+            if self._idle <= 0:
+                thread = threading.Thread(target=self._work, args=(job,), name=self._name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the container's limit is reached
+                    if not self._threads:
+                        raise
+                else:
+                    self._threads.add(thread)
+                    return
+            self._idle -= 1
+            self._jobs.put(job)
 
     def close(self, deadline: Deadline) -> None:
         """Let idle threads end now, busy ones after their job; wait for them until the deadline."""

@@ -118,6 +118,9 @@ def _error(call: str, status: int, answer: Mapping[str, Any]) -> AuthError | Rep
     """What a refusal means (dingtalk "openapi error codes"; the codes are stable, the messages are not)."""
     code = str(answer.get("code", ""))
     text = f"{call}: HTTP {status} {code} {answer.get('message', '')} (request {answer.get('requestid', 'unknown')})"
+    detail = answer.get("accessdenieddetail")
+    if isinstance(detail, Mapping) and detail.get("requiredScopes"):
+        text += f"; grant the permission {detail['requiredScopes']} in the developer console"
     if code in _CREDENTIAL_CODES:
         return AuthError(f"{text}; check clientId and clientSecret")
     if status == 401 or code in _TOKEN_CODES:

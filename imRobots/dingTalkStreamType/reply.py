@@ -73,7 +73,7 @@ class DingTalkReply:
 
     def _update(self, card_biz_id: str, card_data: dict[str, Any]) -> None:
         answer = self._sender.update_card(card_biz_id, card_data)
-        if not answer or isinstance(answer, int):
+        if answer is None or answer == "" or isinstance(answer, int):
             raise TransportError(f"update_card returned {answer!r}, which is how the SDK says that it failed")
 
     def _post(self, kind: str, content: dict[str, str]) -> None:
