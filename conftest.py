@@ -37,5 +37,5 @@ def no_robot_left() -> Iterator[None]:
     from imRobots.Meta import host
 
     for full_name in list(builtins.__dict__["__imRobots__"]):
-        host.forget_robot(full_name)
+        host.forget_manager(full_name)
     host.warn_once.cache_clear()

@@ -9,7 +9,7 @@ that a Type calls blocks, except `Robot.close`.
 Python, so that the family can be imported, and can say what is missing, where a package is not installed.
 """
 
-from .host import env_vars, find_robot, forget_robot, keep_robot, log, reload_robot, warn_once
+from .host import env_vars, find_manager, forget_manager, keep_manager, log, reload_manager, warn_once
 from .models import (
     AgentError,
     AuthError,
@@ -26,7 +26,7 @@ from .reply import Outcome, Reply
 from .robot import Robot
 from .store import Store
 from .texts import Texts, texts_for
-from .threads import Deadline, backoff
+from .timing import Deadline, backoff
 
 __all__ = [
     "AgentError",
@@ -47,11 +47,11 @@ __all__ = [
     "as_config_error",
     "backoff",
     "env_vars",
-    "find_robot",
-    "forget_robot",
-    "keep_robot",
+    "find_manager",
+    "forget_manager",
+    "keep_manager",
     "log",
-    "reload_robot",
+    "reload_manager",
     "texts_for",
     "warn_once",
 ]

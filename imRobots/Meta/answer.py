@@ -7,13 +7,14 @@ nobody documents on which thread an agent calls its `stream_callback`.
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # The tutorial's limit: an answer is one card and at most 20 updates of it, the final one included.
 MAX_UPDATES = 20
-# The first progress comes as early as the tutorial's: at the fifth piece of text, or with the first after 2 seconds.
+# The first progress comes as early as the tutorial's: with the fifth piece of text, or after 2 seconds.
 _FIRST_PIECES = 5
 _FIRST_SECONDS = 2.0
 # Seconds between one progress and the next. Four within the first ten seconds after the first one, never more than
@@ -24,19 +25,21 @@ _GAPS = (1.6, 2, 2.5, 3.5, 4, 5, 6, 8, 10, 12, 13, 14, 14, 14, 14, 20, 40, 80)
 _TEXT = "TEXT_MESSAGE_CONTENT"
 _NOT_TEXT = ("REASONING", "TOOL", "ERROR")
 # In a list of messages these are not the agent's words.
-_NOT_THE_AGENT = ("human", "user", "system", "tool")
+_THE_ASKER = ("human", "user")
+_NOT_THE_AGENT = ("system", "tool")
+_THE_AGENT = ("ai", "assistant")
 
 
 class GrowingAnswer:
-    """The text of an answer while its agent streams it. `started` and `now` are seconds of one monotonic clock."""
+    """The text of an answer while its agent streams it. All times are seconds of one monotonic clock."""
 
     def __init__(self, started: float, on_unknown_type: Callable[[str], None] = lambda _: None) -> None:
         self._lock = threading.Lock()
         self._pieces: list[str] = []
         self._new_pieces = 0
-        self._last = started
+        self._due = started + _FIRST_SECONDS  # when the next update may be shown
+        self._shown = False
         self._gaps = iter(_GAPS)
-        self._gap: float | None = None  # None: there was no progress yet
         self._on_unknown_type = on_unknown_type
 
     @property
@@ -45,8 +48,8 @@ class GrowingAnswer:
         with self._lock:
             return "".join(self._pieces)
 
-    def add(self, chunk: object, now: float) -> str | None:
-        """Take a chunk of `stream_callback`; returns the text so far if now is the time to show it."""
+    def add(self, chunk: object, now: float) -> float | None:
+        """Take a chunk of `stream_callback`; returns when it is to be shown, None if that was said already."""
         piece, unknown_type = read_chunk(chunk)
         if not piece:
             return None
@@ -55,15 +58,17 @@ class GrowingAnswer:
         with self._lock:
             self._pieces.append(piece)
             self._new_pieces += 1
-            waited = now - self._last
-            if self._gap is None:
-                due = self._new_pieces >= _FIRST_PIECES or waited >= _FIRST_SECONDS
-            else:
-                due = waited >= self._gap
-            if not due:
-                return None
-            self._gap = next(self._gaps, float("inf"))
-            self._last = now
+            if not self._shown and self._new_pieces == _FIRST_PIECES:
+                self._due = min(self._due, now)
+                return self._due
+            return self._due if self._new_pieces == 1 and self._due < math.inf else None
+
+    def show(self, now: float) -> str:
+        """The text to show now; the next update is due one gap later."""
+        with self._lock:
+            self._shown = True
+            self._new_pieces = 0
+            self._due = now + next(self._gaps, math.inf)
             return "".join(self._pieces)
 
 
@@ -93,26 +98,36 @@ def read_result(result: Any) -> str:
                 return _read_content(result[key])
         return json.dumps(result, ensure_ascii=False, indent=2, default=str) if result else ""
     if _is_list(result):
-        answers = (read_result(message) for message in reversed(result) if _author(message) not in _NOT_THE_AGENT)
-        return next((text for text in answers if text), "")
+        return _read_messages(result)
     for name in ("value", "content"):  # a JitAi datatype (JitDict, JitList, Ltext ...), a message object
-        inner = getattr(result, name, None)
-        if inner is not None and not callable(inner):
-            return _read_content(inner)
+        if hasattr(result, name) and not callable(getattr(result, name)):
+            return _read_content(getattr(result, name))
     return str(result)
 
 
+def _read_messages(messages: Sequence[Any]) -> str:
+    """The agent's last words since it was asked."""
+    for message in reversed(messages):
+        if _kind(message) in _THE_ASKER:
+            break
+        text = "" if _kind(message) in _NOT_THE_AGENT else read_result(message)
+        if text:
+            return text
+    return ""
+
+
 def _read_content(content: Any) -> str:
-    """A message's content may be a list of parts, which belong together."""
-    parts = content if _is_list(content) and all(_author(part) in ("", "text") for part in content) else None
-    return "".join(map(read_result, parts)) if parts is not None else read_result(content)
+    """A message's content may be a list of parts: its texts belong together, a tool's call is nobody's business."""
+    if not _is_list(content) or any(_kind(part) in _THE_ASKER + _NOT_THE_AGENT + _THE_AGENT for part in content):
+        return read_result(content)
+    return "".join(read_result(part) for part in content if _kind(part) in ("", "text"))
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def _author(message: Any) -> str:
+def _kind(message: Any) -> str:
     if isinstance(message, Mapping):
         return str(message.get("role") or message.get("type") or "")
     return str(getattr(message, "role", None) or getattr(message, "type", None) or "")

@@ -85,10 +85,11 @@ def read_config(
     config: Any = {}
     try:
         template = json.loads(_STRING_OR_BARE_VARIABLE.sub(_mark_bare_variable, source))
-    except ValueError:
+    except (ValueError, RecursionError):
         template = None
     if isinstance(template, dict):
-        for key, value in template.items():
+        for name_of_key, value in template.items():
+            key = str(_fill(name_of_key, lambda text: render(text, **context)))
             if unset := [variable for variable in _variables(value) if variable not in context]:
                 problems[key] = _not_set(unset)
             try:
@@ -101,8 +102,9 @@ def read_config(
             problems["config.json"] = _not_set(unset)
         try:
             config = json.loads(render(source, **context))
-        except json.JSONDecodeError as error:
-            problems.setdefault("config.json", f"not valid JSON ({error.msg}, line {error.lineno}); correct the file")
+        except (ValueError, RecursionError) as error:
+            where = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+            problems.setdefault("config.json", f"not valid JSON{where}; correct the file")
         if not problems and not isinstance(config, dict):
             problems["config.json"] = "must be a JSON object with keys and values; correct the file"
 
@@ -111,7 +113,7 @@ def read_config(
             checked = model.model_validate(config)
         except ValidationError as error:
             for item in error.errors(include_url=False, include_input=False, include_context=False):
-                key = str(item["loc"][0])
+                key = str(item["loc"][0]) if item["loc"] else "config.json"
                 problems.setdefault(key, _explain(item["msg"], item["type"], list(_variables(template.get(key)))))
     if problems:
         listed = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
@@ -139,7 +141,7 @@ def _variables(template: Any) -> list[str]:
 
 
 def _named(variables: list[str]) -> str:
-    return f"the environment variable{'s' if len(variables) > 1 else ''} {', '.join(variables)}"
+    return f"the environment variable {' and '.join(variables)}"
 
 
 def _not_set(variables: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Everything of JitNode that the family touches: the log, `app`, the request context, the agent, the live robots.
+"""Everything of JitNode that the family touches: the log, `app`, the request context, the agent, the live managers.
 
 The only file that names `app` or `jit`. `Agent` is used on the agent threads and enters the request context there; the
 rest is called where JitNode calls us (`load`, the lifecycle hooks) or needs no context.
@@ -27,7 +27,7 @@ log: Any = _log
 """JitNode's log. Its methods are documented with one argument, the message."""
 
 
-class Robot(Protocol):
+class Manager(Protocol):
     """What `load()` returns and `app.getElement` gives out: a Type's client manager."""
 
     def stop(self) -> None: ...
@@ -39,40 +39,40 @@ class Loader(Protocol):
     def load(self) -> Any: ...
 
 
-# fullName -> (robot, the loader that made it). Kept in the builtins, where it outlives a hot reload of our modules: a
-# forgotten robot would keep its connection and take away half of the messages.
-_robots: dict[str, tuple[Any, Loader]] = builtins.__dict__.setdefault("__imRobots__", {})
+# fullName -> (client manager, the loader that made it). Kept in the builtins, where it outlives a hot reload of our
+# modules: a forgotten manager would keep its connection and take away half of the messages.
+_managers: dict[str, tuple[Any, Loader]] = builtins.__dict__.setdefault("__imRobots__", {})
 
 # Held while an agent runs on a JitNode that shares `app.currentUser`; all robots of the process share it too.
 _one_at_a_time = threading.Lock()
 
 
-def keep_robot(full_name: str, robot: Robot, loader: Loader) -> None:
-    """Remember the robot that runs for an element, so that a second `load()` and the lifecycle hooks find it."""
-    _robots[full_name] = (robot, loader)
+def keep_manager(full_name: str, manager: Manager, loader: Loader) -> None:
+    """Remember the manager that runs for an element, so that a second `load()` and the lifecycle hooks find it."""
+    _managers[full_name] = (manager, loader)
 
 
-def find_robot(full_name: str, kind: type) -> Any:
-    """The element's robot if it is a `kind`, else None; one of another kind (older code) is stopped and forgotten."""
-    robot, _ = _robots.get(full_name, (None, None))
-    if robot is not None and not isinstance(robot, kind):
-        forget_robot(full_name)
+def find_manager(full_name: str, kind: type) -> Any:
+    """The element's manager if it is a `kind`, else None; one of another kind (older code) is stopped and forgotten."""
+    manager, _ = _managers.get(full_name, (None, None))
+    if manager is not None and not isinstance(manager, kind):
+        forget_manager(full_name)
         return None
-    return robot
+    return manager
 
 
-def reload_robot(full_name: str) -> None:
+def reload_manager(full_name: str) -> None:
     """For a Type's `onUpdate`: load the element anew. Nothing happens where it does not run."""
-    _, loader = _robots.get(full_name, (None, None))
+    _, loader = _managers.get(full_name, (None, None))
     if loader is not None:
         loader.load()
 
 
-def forget_robot(full_name: str) -> None:
-    """For a Type's `onDelete`: stop the element's robot. Nothing happens where it does not run."""
-    robot, _ = _robots.pop(full_name, (None, None))
-    if robot is not None:
-        robot.stop()
+def forget_manager(full_name: str) -> None:
+    """For a Type's `onDelete`: stop the element's manager. Nothing happens where it does not run."""
+    manager, _ = _managers.pop(full_name, (None, None))
+    if manager is not None:
+        manager.stop()
 
 
 def env_vars() -> dict[str, Any]:
@@ -123,7 +123,8 @@ class Agent:
         JitNode does not document it. Where one sees the other's user, agents must run one at a time: nobody's agent
         may ever run as somebody else. To be called, once, before the first `run`.
         """
-        self._isolated = _two_contexts_keep_their_users(self._element)
+        with _one_at_a_time:  # where users are shared, the trial would change the one that another robot's agent has
+            self._isolated = _two_contexts_keep_their_users(self._element)
         if not self._isolated:
             log.warning(
                 f"{self._element.fullName}: this JitNode shares app.currentUser between threads, so agents run one at "
@@ -133,7 +134,7 @@ class Agent:
 
 
 def _two_contexts_keep_their_users(element: Any) -> bool:
-    both = threading.Barrier(2, timeout=2)
+    both = threading.Barrier(2, timeout=10)
     kept: list[bool] = []
     errors: list[Exception] = []
 

@@ -6,29 +6,32 @@ opens no connection. `Robot.submit` may be called on an event loop: it only puts
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
 from .answer import GrowingAnswer
+from .delivery import Delivery
 from .models import AgentError, Busy, IncomingMessage
-from .outbox import Delivery, Outbox
+from .outbox import Outbox
 from .reply import Outcome, Reply
 from .store import Store
-from .threads import Deadline
+from .timing import Deadline
 from .worker import Worker
 
 if TYPE_CHECKING:
     from .config import RobotConfig
 
 _MAX_INTAKE = 10_000
-# Seconds that a question waits before its card shows its place in the queue, then from one look to the next.
-_PLACE_AFTER = (2.0, 8.0, 20.0, 60.0, 120.0)
+# Seconds that a question waits before its card shows its place in the queue, then from one look to the next. These
+# are updates of the card too, and an answer of two minutes needs the others.
+_PLACE_AFTER = (2.0, 10.0, 50.0)
 
 
 class Robot:
@@ -48,7 +51,9 @@ class Robot:
         self._outbox = Outbox()
         self._answers: dict[Delivery, GrowingAnswer] = {}
         self._waiting: list[tuple[float, int, Iterator[float], Delivery]] = []  # a heap: when to look at which ticket
-        self._intake: queue.Queue[tuple[IncomingMessage, Future[bool]] | None] = queue.Queue(_MAX_INTAKE)
+        self._intake: queue.Queue[tuple[IncomingMessage, Future[bool]] | None] = queue.Queue()
+        self._closed = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._take_messages, name="imRobots-intake", daemon=True)
         self._thread.start()
 
@@ -59,11 +64,13 @@ class Robot:
         """
         done: Future[bool] = Future()
         done.set_running_or_notify_cancel()  # so that nobody who awaits it can cancel the answer
-        try:
-            self._intake.put_nowait((message, done))
-        except queue.Full:
-            host.log.error(f"{self._element.fullName}: {_MAX_INTAKE} messages wait to be read; one was dropped")
-            done.set_result(False)
+        with self._lock:
+            if not self._closed and self._intake.qsize() < _MAX_INTAKE:
+                self._intake.put((message, done))
+                return done
+        why = "came after the robot was stopped" if self._closed else "is one too many to be read"
+        host.log.error(f"{self._element.fullName}: message {message.message_id} {why}; it is not answered")
+        done.set_result(False)
         return done
 
     def status(self) -> dict[str, int]:
@@ -75,7 +82,9 @@ class Robot:
 
         An agent that is still running then cannot be killed: its result will be dropped.
         """
-        self._intake.put(None)
+        with self._lock:
+            self._closed = True
+            self._intake.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join(deadline.left)
         abandoned = self._worker.close(Deadline(deadline.left * 0.8))
@@ -91,27 +100,27 @@ class Robot:
     def _take_messages(self) -> None:
         while True:
             timeout = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
-            try:
+            item: tuple[IncomingMessage, Future[bool]] | Literal["places"] | None = "places"
+            with contextlib.suppress(queue.Empty):
                 item = self._intake.get(timeout=timeout)
-            except queue.Empty:
-                self._show_places()
-                continue
             if item is None:
                 return
-            message, done = item
             try:
-                self._take(message, done)
-            except Exception:  # a mistake in a Type's reply: the next message must still be taken
-                host.log.exception(f"{self._element.fullName}: message {message.message_id} could not be taken in")
-                if not done.done():
-                    done.set_result(False)
+                if item == "places":
+                    self._worker.look_at_places(self._show_places)
+                else:
+                    self._take(*item)
+            except Exception:  # a mistake in a Type's reply or texts: the next message must still be taken
+                host.log.exception(f"{self._element.fullName}: a message could not be taken in")
+                if item != "places" and not item[1].done():
+                    item[1].set_result(False)
 
     def _take(self, message: IncomingMessage, done: Future[bool]) -> None:
+        delivery = Delivery(self._outbox, self._reply_to(message), message.text, done)
         if not self._store.accept(message.message_id):
             host.log.info(f"{self._element.fullName}: message {message.message_id} was delivered again; ignored")
             done.set_result(True)
             return
-        delivery = Delivery(self._outbox, self._reply_to(message), message.text, done)
         texts = delivery.reply.texts
         if message.problem == "quota":
             host.log.error(f"{self._element.fullName}: the platform withheld a message because a quota is used up")
@@ -137,16 +146,18 @@ class Robot:
         """Ask the agent and hand on what it says. On an agent thread."""
 
         def stream_callback(chunk: object) -> None:
-            text = growing.add(chunk, time.monotonic())
-            if text is not None:
-                delivery.progress(text)
+            due = growing.add(chunk, time.monotonic())
+            if due is not None:
+                delivery.progress(lambda: growing.show(time.monotonic()), due)
 
         outcome: Outcome = "answered"
         try:
             self._allow_side_by_side()
             if delivery.has_progressed:  # the card shows its place in the queue
-                delivery.progress(delivery.reply.texts.thinking)
-            text = self._agent.run(message.text, message.session, stream_callback) or growing.text
+                delivery.progress(lambda: delivery.reply.texts.thinking)
+            text = self._agent.run(message.text, message.session, stream_callback)
+            if not text.strip():
+                text = growing.text
             if not text.strip():
                 raise AgentError(f"{self._config.agent} ended without an answer")
         except BaseException:  # an agent that calls sys.exit() owes an answer like any other
@@ -162,12 +173,12 @@ class Robot:
             self._tried_side_by_side = True
             self._worker.set_slots(slots)
 
-    def _show_places(self) -> None:
-        places = self._worker.places()
+    def _show_places(self, places: dict[int, int]) -> None:
         while self._waiting and self._waiting[0][0] <= time.monotonic():
             _, ticket, looks, delivery = heapq.heappop(self._waiting)
             if ticket in places:
-                delivery.progress(delivery.reply.texts.place.format(place=places[ticket]))
+                sentence = delivery.reply.texts.place.format(place=places[ticket])
+                delivery.progress(lambda sentence=sentence: sentence)  # type: ignore[misc]
                 if seconds := next(looks, None):
                     heapq.heappush(self._waiting, (time.monotonic() + seconds, ticket, looks, delivery))
 

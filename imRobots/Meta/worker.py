@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from . import host
 from .models import Busy
-from .threads import DaemonPool, Deadline
+from .pool import DaemonPool
+from .timing import Deadline
 
 Job = Callable[[], None]
 
@@ -51,10 +53,10 @@ class Worker:
             self._slots = slots
             self._start_next()
 
-    def places(self) -> dict[int, int]:
-        """The place in the queue, from 1, of every ticket that still waits."""
+    def look_at_places(self, look: Callable[[dict[int, int]], None]) -> None:
+        """Call `look` with the place in the queue, from 1, of every ticket that waits; no job starts meanwhile."""
         with self._changed:
-            return {ticket: place for place, ticket in enumerate(self._waiting, start=1)}
+            look({ticket: place for place, ticket in enumerate(self._waiting, start=1)})
 
     @property
     def running(self) -> int:
@@ -85,7 +87,13 @@ class Worker:
                 return
             session, job = self._waiting.pop(ticket)
             self._running.add(session)
-            self._pool.run(lambda session=session, job=job: self._work(session, job))  # type: ignore[misc]
+            try:
+                self._pool.run(lambda session=session, job=job: self._work(session, job))  # type: ignore[misc]
+            except RuntimeError as error:  # not one thread can be had
+                host.log.error(f"No thread for an agent: {error}. The question waits for the next one.")
+                self._running.discard(session)
+                self._waiting = {ticket: (session, job), **self._waiting}
+                return
 
     def _work(self, session: str, job: Job) -> None:
         try:

@@ -29,7 +29,7 @@ class ClientManager:
         self.client_secret = client_secret
         self.client: StreamClient | None = None
         self.handler: Any = None
-        self.error: IMRobotError | None = None
+        self.error: Exception | None = None
         self._state: State = "new"
         self._run: _Run | None = None
         self._turn = threading.Lock()  # held while it is started or stopped, so never on the client's own thread
@@ -114,13 +114,17 @@ class ClientManager:
             if self._run is run:  # a client that was replaced has no say any more
                 self._set(state)
 
+        def crashed(error: Exception) -> None:
+            self.error = error
+            report("failed")
+
         client = StreamClient(Credential(self.client_id, self.client_secret), on_state=report)
         client.register_callback_handler(ChatbotMessage.TOPIC, handler)
         if card_handler := getattr(handler, "card_handler", None):
             client.register_callback_handler(CallbackHandler.TOPIC_CARD_CALLBACK, card_handler)
         self.client, self.handler, self.error = client, handler, None
         self._set("connecting")
-        self._run = run = _Run(client, handler, on_crash=lambda: report("failed"))
+        self._run = run = _Run(client, handler, on_crash=crashed)
         run.thread.start()
 
     def _take_run(self) -> _Run | None:
@@ -136,7 +140,7 @@ class ClientManager:
 class _Run:
     """One client on one thread, from its start to its end."""
 
-    def __init__(self, client: StreamClient, handler: Any, on_crash: Callable[[], None]) -> None:
+    def __init__(self, client: StreamClient, handler: Any, on_crash: Callable[[Exception], None]) -> None:
         self._client = client
         self._handler = handler
         self._on_crash = on_crash
@@ -170,9 +174,9 @@ class _Run:
     def _main(self) -> None:
         try:
             self._loop.run_until_complete(self._live())
-        except Exception:
+        except Exception as error:
             log.exception("The Stream client ended unexpectedly")
-            self._on_crash()
+            self._on_crash(error)
         finally:
             self._disconnected.set()
             self._loop.close()

@@ -5,16 +5,16 @@ Owns nothing. Called by JitNode; both do nothing where the instance does not run
 
 from __future__ import annotations
 
-from imRobots.Meta import forget_robot, reload_robot
+from imRobots.Meta import forget_manager, reload_manager
 
 
 def onUpdate(fullName: str) -> dict[str, str]:
     """Restart the instance's client with its new configuration."""
-    reload_robot(fullName)
+    reload_manager(fullName)
     return {"status": "success"}
 
 
 def onDelete(fullName: str) -> dict[str, str]:
     """Stop the instance's client."""
-    forget_robot(fullName)
+    forget_manager(fullName)
     return {"status": "success"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from imRobots.Meta import ConfigError, as_config_error, find_robot, keep_robot
+from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager
 
 from .client_manager import ClientManager
 
@@ -54,6 +54,6 @@ class Loader:
 
     def _manager(self) -> ClientManager:
         full_name = self.nodes[0].fullName
-        manager: ClientManager = find_robot(full_name, ClientManager) or ClientManager("", "")
-        keep_robot(full_name, manager, self)
+        manager: ClientManager = find_manager(full_name, ClientManager) or ClientManager("", "")
+        keep_manager(full_name, manager, self)
         return manager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import threading
 import uuid
@@ -43,7 +44,8 @@ class EchoPlatform:
         message = {"id": message_id, "from": sender, "text": text}
         if text is None:
             del message["text"]
-        self._connections[-1].sendall(json.dumps(message).encode("utf-8") + b"\n")
+        (connection,) = self.wait_for(lambda: [one for one in self._connections if _is_open(one)])
+        connection.sendall(json.dumps(message).encode("utf-8") + b"\n")
         return message_id
 
     def connections(self) -> int:
@@ -84,3 +86,12 @@ class EchoPlatform:
             else:
                 self.shown.setdefault(answer["to"], []).append(answer)
             self._changed.notify_all()
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Whether the robot has not closed its end: what it closes is noticed by another thread, a moment later."""
+    try:
+        readable, _, _ = select.select([connection], [], [], 0)
+        return not readable or connection.recv(1, socket.MSG_PEEK) != b""
+    except (OSError, ValueError):
+        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imRobots.Meta import forget_robot
+from imRobots.Meta import forget_manager
 from tests.contracts.im_type import IMTypeContract
 from tests.echo.platform import EchoPlatform
 from tests.fakes.agents import ReferenceAgent
@@ -48,5 +48,5 @@ class TestEchoType(IMTypeContract):
             host.add("aiagents.ragTest", ReferenceAgent("Hello!"))
             host.boot()
             yield EchoChat(host, platform)
-            forget_robot(EchoChat.instance)
+            forget_manager(EchoChat.instance)
             assert platform.errors == []

@@ -23,7 +23,8 @@ from .agent import FaqAgent
 from .terminal import Terminal, make_unbreakable, quiet_keyboard
 
 if TYPE_CHECKING:
-    from tests.fakes.gateway import Card, CardState, Gateway
+    from tests.fakes.gateway import Gateway
+    from tests.fakes.records import Card, CardState
 
 APP = Path(__file__).resolve().parents[2]
 PACKAGES = ("aiohttp", "certifi", "dingtalk_stream", "pydantic", "python_socks", "urllib3", "websockets")

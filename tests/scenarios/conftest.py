@@ -10,10 +10,11 @@ from typing import Any
 import dingtalk_stream.utils
 import pytest
 
-from imRobots.Meta import forget_robot
+from imRobots.Meta import forget_manager
 from tests.fakes.agents import ReferenceAgent
-from tests.fakes.gateway import Card, Gateway
+from tests.fakes.gateway import Gateway
 from tests.fakes.host import FakeHost
+from tests.fakes.records import Card
 
 PROJECT = Path(__file__).parent.parent.parent
 DEMO = "imRobots.dingTalkDemo"
@@ -106,6 +107,6 @@ def staged(gateway: Gateway, **host_options: Any) -> Iterator[Scene]:
     scene = Scene(gateway, **host_options)
     with scene.host:
         yield scene
-        forget_robot(DEMO)
+        forget_manager(DEMO)
         for record in scene.host.records:
             assert gateway.client_secret not in record.message + (record.traceback or "")

@@ -1,11 +1,11 @@
 """JitNode's hooks of a Type. Both do nothing where the instance does not run."""
 
-from imRobots.Meta import forget_robot, reload_robot
+from imRobots.Meta import forget_manager, reload_manager
 
 
 def onUpdate(fullName):
-    reload_robot(fullName)
+    reload_manager(fullName)
 
 
 def onDelete(fullName):
-    forget_robot(fullName)
+    forget_manager(fullName)

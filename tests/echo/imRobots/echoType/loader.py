@@ -2,7 +2,7 @@
 
 import re
 
-from imRobots.Meta import ConfigError, as_config_error, find_robot, keep_robot
+from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager
 
 from .client_manager import ClientManager
 
@@ -16,8 +16,8 @@ class Loader:
 
     def load(self):
         element = self.nodes[0]
-        manager = find_robot(element.fullName, ClientManager) or ClientManager()
-        keep_robot(element.fullName, manager, self)
+        manager = find_manager(element.fullName, ClientManager) or ClientManager()
+        keep_manager(element.fullName, manager, self)
         try:
             from imRobots.Meta.config import load_config
 

@@ -1,4 +1,4 @@
-"""Daemon threads on demand, deadlines and retry delays: the three things that every lane needs.
+"""Daemon threads on demand, for the lanes that agents and sends run in.
 
 Owns the threads of its pools. `concurrent.futures` is not used for work, because the interpreter waits for its threads
 when it exits: one agent that hangs would hold up JitNode's own stop.
@@ -7,32 +7,12 @@ when it exits: one agent that hangs would hold up JitNode's own stop.
 from __future__ import annotations
 
 import queue
-import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from .timing import Deadline
 
 _IDLE_SECONDS = 10.0
-
-
-class Deadline:
-    """A point in time, to be shared by several waits."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds until then, never negative."""
-        return max(0.0, self._at - time.monotonic())
-
-
-def backoff(first: float, limit: float) -> Iterator[float]:
-    """Delays in seconds: `first`, doubling up to `limit`, each shortened by up to a quarter so that peers spread."""
-    delay = first
-    while True:
-        yield delay * random.uniform(0.75, 1.0)
-        delay = min(delay * 2, limit)
 
 
 class DaemonPool:
