@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .answer import MAX_UPDATES
 from .reply import Outcome, Reply
 
-if TYPE_CHECKING:
-    from .outbox import Outbox
-
 LAST, FIRST, PROGRESS = range(3)  # the steps, the most urgent first
+
+
+class Lane(Protocol):
+    """The outbox, as far as a delivery needs it."""
+
+    def change(self, delivery: Delivery, **fields: Any) -> None: ...
+    def finish(self, delivery: Delivery, final: tuple[str, Outcome]) -> bool: ...
 
 
 class Delivery:
@@ -25,7 +29,7 @@ class Delivery:
     `done` resolves to True when the last word is out, to False when it was given up.
     """
 
-    def __init__(self, outbox: Outbox, reply: Reply, question: str, done: Future[bool]) -> None:
+    def __init__(self, outbox: Lane, reply: Reply, question: str, done: Future[bool]) -> None:
         self._outbox = outbox
         self.reply = reply
         self.question = question

@@ -1,0 +1,1 @@
+"""Unit tests of the DingTalk Type, one file per module."""

@@ -1,0 +1,1 @@
+"""Unit tests of `imRobots.Meta`, one file per module."""

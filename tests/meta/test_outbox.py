@@ -1,0 +1,933 @@
+"""What people get to see, in which order, whatever the platform does. A fast `backoff` replaces the real one."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from imRobots.Meta import AuthError, Deadline, IMRobotError, RateLimited, ReplyRefused, TransportError, outbox
+from imRobots.Meta.delivery import Delivery
+from imRobots.Meta.outbox import Outbox
+from imRobots.Meta.pool import DaemonPool
+from tests.fakes.host import FakeHost
+
+from .conftest import MakeHost
+from .helpers import WAIT, RecordingReply, eventually, no_thread_starts
+
+UNREACHABLE = TransportError("the platform cannot be reached")
+REFUSED = ReplyRefused("the platform refuses")
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(0.001))
+
+
+@pytest.fixture
+def host(make_host: MakeHost) -> FakeHost:
+    return make_host()
+
+
+@pytest.fixture
+def box(host: FakeHost) -> Iterator[Outbox]:
+    box = Outbox()
+    yield box
+    box.close(Deadline(0.05))  # most tests have got what they wanted long before the last word
+
+
+def deliver(box: Outbox, reply: RecordingReply, question: str = "Rain?") -> Delivery:
+    done: Future[bool] = Future()
+    return Delivery(box, reply, question, done)
+
+
+def opened(box: Outbox, reply: RecordingReply) -> Delivery:
+    """A delivery whose first card is out."""
+    delivery = deliver(box, reply)
+    delivery.open()
+    reply.wait_until(lambda reply: len(reply.sent) == 1)
+    return delivery
+
+
+def saying(text: str) -> Callable[[], str]:
+    return lambda: text
+
+
+def settle(box: Outbox) -> None:
+    """Until whatever waited has been taken: a progress is the last thing that is."""
+    reply = RecordingReply()
+    opened(box, reply).progress(saying("everything before is on its way"))
+    reply.wait_until_shown("everything before is on its way")
+
+
+# The order on one card
+
+
+def test_a_card_is_opened_grows_and_is_finished(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    delivery.progress(saying("It"))
+    reply.wait_until_shown("It")
+    delivery.progress(saying("It rains"))
+    reply.wait_until_shown("It rains")
+    assert delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.calls == [
+        ("open", "Rain?"),
+        ("progress", "card", "It"),
+        ("progress", "card", "It rains"),
+        ("finish", "card", "It rains.", "answered"),
+    ]
+
+
+@pytest.mark.parametrize("outcome", ["answered", "failed", "interrupted"])
+def test_the_last_word_says_how_it_ended(box: Outbox, outcome: str) -> None:
+    reply = RecordingReply(handle={"card": 1})
+    delivery = opened(box, reply)
+    delivery.finish("Well.", outcome)  # type: ignore[arg-type]
+    assert delivery.done.result(WAIT) is True
+    assert reply.calls[-1] == ("finish", {"card": 1}, "Well.", outcome)
+
+
+def test_the_card_comes_first_however_fast_the_answer_is(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["open"] = threading.Event()
+    delivery = deliver(box, reply)
+    delivery.progress(saying("It"))
+    delivery.finish("It rains.", "answered")
+    delivery.open()
+    reply.wait_for_call("open")
+    reply.gates["open"].set()
+    assert delivery.done.result(WAIT) is True
+    assert reply.calls == [("open", "Rain?"), ("finish", "card", "It rains.", "answered")]
+
+
+def test_while_a_call_is_on_its_way_only_the_latest_text_waits(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["progress"] = threading.Event()
+    delivery = opened(box, reply)
+    for number in range(1, 6):
+        delivery.progress(saying(f"text {number}"))
+        reply.wait_for_call("progress")
+    reply.gates["progress"].set()
+    reply.wait_until_shown("text 5")
+    assert [call[-1] for call in reply.tried("progress")] == ["text 1", "text 5"]
+
+
+def test_a_text_that_came_while_the_card_was_opened_is_shown(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["open"] = threading.Event()
+    delivery = deliver(box, reply)
+    delivery.open()
+    reply.wait_for_call("open")
+    delivery.progress(saying("It"))
+    delivery.progress(saying("It rains"))
+    reply.gates["open"].set()
+    reply.wait_until_shown("It rains")
+    assert len(reply.calls) == 2
+
+
+def test_the_final_answer_replaces_a_waiting_progress(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["progress"] = threading.Event()
+    delivery = opened(box, reply)
+    delivery.progress(saying("It"))
+    reply.wait_for_call("progress")
+    delivery.progress(saying("It rains"))
+    delivery.finish("It rains.", "answered")
+    reply.gates["progress"].set()
+    assert delivery.done.result(WAIT) is True
+    assert [call[-1] for call in reply.tried("progress")] == ["It"]
+    assert reply.shown == "It rains."
+
+
+def test_one_call_of_a_card_at_a_time(box: Outbox) -> None:
+    replies = [RecordingReply() for _ in range(10)]
+    deliveries = [deliver(box, reply) for reply in replies]
+
+    def stream(delivery: Delivery) -> None:
+        delivery.open()
+        for number in range(40):
+            delivery.progress(saying(f"{number}"))
+            threading.Event().wait(0.0005)
+        delivery.finish("end", "answered")
+
+    threads = [threading.Thread(target=stream, args=(delivery,)) for delivery in deliveries for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for delivery, reply in zip(deliveries, replies, strict=True):
+        assert delivery.done.result(WAIT) is True
+        assert reply.most_at_once == 1
+        assert reply.calls[0][0] == "open"
+        assert reply.shown == "end"
+    for thread in threads:
+        thread.join()
+
+
+def test_only_the_first_last_word_counts(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    assert delivery.finish("The answer.", "answered")
+    assert not delivery.finish("Sorry.", "interrupted")
+    assert delivery.done.result(WAIT) is True
+    assert not delivery.finish("Late.", "answered")
+    assert reply.tried("finish") == [("finish", "card", "The answer.", "answered")]
+
+
+def test_after_the_last_word_nothing_is_shown_any_more(box: Outbox) -> None:
+    reply, other = RecordingReply(), RecordingReply()
+    delivery = opened(box, reply)
+    delivery.finish("The answer.", "answered")
+    assert delivery.done.result(WAIT) is True
+    delivery.progress(saying("late"))
+    delivery.open()
+    opened(box, other)
+    assert reply.calls[1:] == [("finish", "card", "The answer.", "answered")]
+
+
+def test_a_card_is_updated_twenty_times_at_most(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    for number in range(1, 20):
+        delivery.progress(saying(f"text {number}"))
+        reply.wait_until_shown(f"text {number}")
+    delivery.progress(saying("one too many"))
+    settle(box)
+    delivery.finish("The answer.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert len(reply.tried("progress")) + len(reply.tried("finish")) == 20
+    assert reply.calls[-2:] == [("progress", "card", "text 19"), ("finish", "card", "The answer.", "answered")]
+
+
+def test_a_failed_update_counts_too(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.raises["progress"] = [RateLimited("slow down")] * 19
+    delivery = opened(box, reply)
+    for number in range(1, 30):
+        delivery.progress(saying(f"text {number}"))
+        if number <= 19:
+            reply.wait_for_call("progress", number)
+    settle(box)
+    delivery.finish("The answer.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert len(reply.tried("progress")) == 19
+
+
+def test_it_knows_whether_something_was_shown_since_the_first_card(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    assert not delivery.has_progressed
+    delivery.progress(saying("number 1 in the queue"))
+    assert delivery.has_progressed
+    reply.wait_until_shown("number 1 in the queue")
+    assert delivery.has_progressed
+
+
+# When a text is due
+
+
+class Due:
+    """A text that remembers when and where it was asked for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.asked: list[tuple[float, str]] = []
+
+    def __call__(self) -> str:
+        self.asked.append((time.monotonic(), threading.current_thread().name))
+        return self.text
+
+
+def test_a_text_is_made_when_it_is_due_on_a_sending_thread(box: Outbox) -> None:
+    reply, text = RecordingReply(), Due("It rains")
+    delivery = opened(box, reply)
+    due = time.monotonic() + 0.1
+    delivery.progress(text, due)
+    reply.wait_until_shown("It rains")
+    ((at, thread),) = text.asked
+    assert at >= due
+    assert thread == "imRobots-send"
+
+
+def test_a_text_says_what_there_is_when_it_is_sent(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["open"] = threading.Event()
+    delivery = deliver(box, reply)
+    words = ["It"]
+    delivery.progress(lambda: " ".join(words))
+    reply.wait_for_call("open")
+    words += ["rains", "now"]
+    reply.gates["open"].set()
+    reply.wait_until_shown("It rains now")
+
+
+def test_a_text_that_was_replaced_is_never_made(box: Outbox) -> None:
+    reply, never = RecordingReply(), Due("It")
+    delivery = opened(box, reply)
+    delivery.progress(never, time.monotonic() + 3600)
+    delivery.progress(saying("It rains"))
+    reply.wait_until_shown("It rains")
+    assert never.asked == []
+    assert len(reply.tried("progress")) == 1
+
+
+def test_an_earlier_due_brings_a_text_forward(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    for seconds in (7200, 3600, 0.05):
+        delivery.progress(saying(f"in {seconds}"), time.monotonic() + seconds)
+    reply.wait_until_shown("in 0.05")
+    assert len(reply.tried("progress")) == 1
+
+
+def test_a_later_due_puts_nothing_off(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    due = time.monotonic() + 0.05
+    delivery.progress(saying("It"), due)
+    delivery.progress(saying("It rains"), due + 3600)
+    reply.wait_until_shown("It rains")
+    assert len(reply.tried("progress")) == 1
+
+
+def test_after_a_text_that_was_due_the_next_one_waits_for_its_own_time(box: Outbox) -> None:
+    reply, second = RecordingReply(), Due("It rains")
+    delivery = opened(box, reply)
+    delivery.progress(saying("It"), time.monotonic() + 0.02)
+    reply.wait_until_shown("It")
+    due = time.monotonic() + 0.05
+    delivery.progress(second, due)
+    reply.wait_until_shown("It rains")
+    assert second.asked[0][0] >= due
+
+
+def test_the_final_answer_waits_for_no_text_that_is_due_later(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    delivery.progress(saying("It"), time.monotonic() + 3600)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert [call[0] for call in reply.calls] == ["open", "finish"]
+    assert closing(box, Deadline(10 * WAIT)).result(WAIT) == 0
+
+
+def test_a_text_that_is_due_in_an_hour_holds_nobody_up(box: Outbox) -> None:
+    reply, other = RecordingReply(), RecordingReply()
+    opened(box, reply).progress(saying("It"), time.monotonic() + 3600)
+    delivery = opened(box, other)
+    delivery.progress(saying("soon"), time.monotonic() + 0.02)
+    other.wait_until_shown("soon")
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.tried("progress") == []
+
+
+def test_a_text_that_cannot_be_made_is_logged_and_the_answer_goes_out(box: Outbox, host: FakeHost) -> None:
+    def mistake() -> str:
+        raise KeyError("position")
+
+    reply = RecordingReply()
+    delivery = opened(box, reply)
+    delivery.progress(mistake)
+    eventually(lambda: host.logged("exception", "position"))
+    delivery.progress(saying("It"))
+    reply.wait_until_shown("It")
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.sent[-1] == ("finish", "card", "It rains.", "answered")
+
+
+# A step that was taken already
+
+
+class Interposed(DaemonPool):
+    """Does something between the choice of the next step and the call."""
+
+    between: Callable[[], object] | None = None
+
+    def run(self, job: Callable[[], None]) -> None:
+        between, Interposed.between = Interposed.between, None
+        if between:
+            between()
+        super().run(job)
+
+
+@pytest.fixture
+def interposed(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+    monkeypatch.setattr(outbox, "DaemonPool", Interposed)
+    monkeypatch.setattr(Interposed, "between", None)
+    box = Outbox()
+    yield box
+    box.close(Deadline(0.05))
+
+
+def test_a_last_word_that_comes_when_a_progress_was_taken_is_sent_once(interposed: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(interposed, reply)
+    Interposed.between = lambda: delivery.finish("It rains.", "answered")
+    delivery.progress(saying("It"))
+    assert delivery.done.result(WAIT) is True
+    settle(interposed)
+    assert reply.calls == [
+        ("open", "Rain?"),
+        ("progress", "card", "It"),
+        ("finish", "card", "It rains.", "answered"),
+    ]
+
+
+def test_a_last_word_that_comes_when_the_first_card_was_taken_is_sent_once(interposed: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = deliver(interposed, reply)
+    Interposed.between = lambda: delivery.finish("It rains.", "answered")
+    delivery.open()
+    assert delivery.done.result(WAIT) is True
+    settle(interposed)
+    assert reply.calls == [("open", "Rain?"), ("finish", "card", "It rains.", "answered")]
+
+
+def test_a_text_that_comes_when_another_was_taken_is_shown(interposed: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = opened(interposed, reply)
+    Interposed.between = lambda: delivery.progress(saying("It rains"))
+    delivery.progress(saying("It"))
+    reply.wait_until_shown("It rains")
+
+
+# Sentences
+
+
+def test_a_sentence_is_said_without_a_card(box: Outbox) -> None:
+    reply = RecordingReply()
+    delivery = deliver(box, reply)
+    delivery.say("One at a time, please.")
+    assert delivery.done.result(WAIT) is True
+    assert reply.calls == [("say", "One at a time, please.")]
+
+
+def test_a_sentence_is_tried_again(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.raises["say"] = [UNREACHABLE, UNREACHABLE]
+    delivery = deliver(box, reply)
+    delivery.say("Busy.")
+    assert delivery.done.result(WAIT) is True
+    assert reply.calls == [("say", "Busy.")] * 3
+
+
+def test_a_refused_sentence_is_given_up(box: Outbox, host: FakeHost) -> None:
+    reply = RecordingReply()
+    reply.raises["say"] = [REFUSED]
+    delivery = deliver(box, reply)
+    delivery.say("Busy.")
+    assert delivery.done.result(WAIT) is False
+    assert reply.calls == [("say", "Busy.")]
+    assert host.logged("error", "the platform refuses")
+
+
+def test_a_flood_of_sentences_is_cut_but_answers_go_out(
+    box: Outbox, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_MAX_SENTENCES", 2)
+    gate = threading.Event()
+    replies = [RecordingReply() for _ in range(3)]
+    deliveries = [deliver(box, reply) for reply in replies]
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        reply.gates["say"] = gate
+        delivery.say("Busy.")
+    assert deliveries[2].done.result(WAIT) is False
+    assert host.logged("warning", "dropped")
+    answer = opened(box, RecordingReply())
+    answer.finish("The answer.", "answered")
+    assert answer.done.result(WAIT) is True
+    gate.set()
+    assert [delivery.done.result(WAIT) for delivery in deliveries] == [True, True, False]
+    assert [len(reply.calls) for reply in replies] == [1, 1, 0]
+
+
+# What is more urgent
+
+
+class Jam:
+    """An outbox that makes one call at a time, and is making one for somebody else between `begin` and `end`."""
+
+    def __init__(self, box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(outbox, "_MAX_THREADS", 1)
+        self.calls: list[str] = []
+        self._box = box
+        self._other = RecordingReply()
+        self._other.gates["open"] = threading.Event()
+
+    def begin(self) -> None:
+        self.calls.clear()
+        deliver(self._box, self._other).open()
+        self._other.wait_for_call("open")
+
+    def end(self) -> None:
+        self._other.gates["open"].set()
+
+    def reply(self, name: str) -> RecordingReply:
+        calls = self.calls
+
+        class Noted(RecordingReply):
+            def _call(self, method: str, *arguments: object) -> None:
+                calls.append(f"{name} {method}")
+                super()._call(method, *arguments)
+
+        return Noted()
+
+
+def test_final_answers_go_before_first_cards_and_those_before_progress(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jam = Jam(box, monkeypatch)
+    ann, bob, cid, dan = (opened(box, jam.reply(name)) for name in ("Ann", "Bob", "Cid", "Dan"))
+    eve, fay = (deliver(box, jam.reply(name)) for name in ("Eve", "Fay"))
+    jam.begin()
+    ann.progress(saying("It"))
+    eve.open()
+    bob.progress(saying("It"))
+    fay.say("Busy.")
+    cid.finish("It rains.", "answered")
+    dan.progress(saying("It"))
+    dan.finish("It rains.", "answered")
+    jam.end()
+    eventually(lambda: len(jam.calls) >= 6)
+    assert jam.calls == ["Fay say", "Cid finish", "Dan finish", "Eve open", "Ann progress", "Bob progress"]
+    assert [delivery.done.result(WAIT) for delivery in (fay, cid, dan)] == [True, True, True]
+
+
+def test_calls_of_one_kind_go_out_in_order_of_arrival(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    jam = Jam(box, monkeypatch)
+    names = [f"P{number}" for number in range(8)]
+    deliveries = [deliver(box, jam.reply(name)) for name in names]
+    jam.begin()
+    for delivery in deliveries:
+        delivery.open()
+    for delivery in deliveries:
+        delivery.finish("It rains.", "answered")
+    jam.end()
+    for delivery in deliveries:
+        assert delivery.done.result(WAIT) is True
+    for step in ("open", "finish"):
+        assert [call for call in jam.calls if call.endswith(step)] == [f"{name} {step}" for name in names]
+
+
+def test_no_more_calls_than_threads_at_a_time(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "_MAX_THREADS", 3)
+    gate = threading.Event()
+    replies = [RecordingReply() for _ in range(12)]
+    deliveries = [deliver(box, reply) for reply in replies]
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        reply.gates["open"] = gate
+        delivery.open()
+        delivery.finish("It rains.", "answered")
+    eventually(lambda: sum(len(reply.calls) for reply in replies) >= 3)
+    threading.Event().wait(0.05)  # a fourth would come now
+    assert sum(len(reply.calls) for reply in replies) == 3
+    gate.set()
+    assert all(delivery.done.result(WAIT) for delivery in deliveries)
+
+
+def test_a_slow_card_holds_up_nobody_else(box: Outbox) -> None:
+    slow, reply = RecordingReply(), RecordingReply()
+    slow.gates["open"] = threading.Event()
+    deliver(box, slow).open()
+    slow.wait_for_call("open")
+    delivery = opened(box, reply)
+    delivery.finish("The answer.", "answered")
+    assert delivery.done.result(WAIT) is True
+    slow.gates["open"].set()
+
+
+def test_the_caller_never_waits_for_the_platform(box: Outbox) -> None:
+    replies = [RecordingReply() for _ in range(100)]
+    gate = threading.Event()
+    deliveries = [deliver(box, reply) for reply in replies]
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        reply.gates["open"] = gate
+        delivery.open()
+        delivery.progress(saying("It"))
+        delivery.finish("It rains.", "answered")
+    assert box.unsent == 100
+    gate.set()
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        assert delivery.done.result(WAIT) is True
+        assert threading.current_thread() not in reply.threads
+        assert reply.shown == "It rains."
+    assert box.unsent == 0
+
+
+# What fails
+
+
+def test_the_first_card_is_tried_again(box: Outbox, host: FakeHost) -> None:
+    reply = RecordingReply()
+    reply.raises["open"] = [UNREACHABLE, RateLimited("slow down"), UNREACHABLE]
+    delivery = deliver(box, reply)
+    delivery.open()
+    delivery.progress(saying("It"))
+    reply.wait_until_shown("It")
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert [call[0] for call in reply.calls] == ["open", "open", "open", "open", "progress", "finish"]
+    assert reply.sent[-1] == ("finish", "card", "It rains.", "answered")
+    assert len(host.logged("warning", "tried again")) == 3
+
+
+def test_the_final_answer_is_tried_again_on_its_card(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.raises["finish"] = [UNREACHABLE, RateLimited("slow down"), UNREACHABLE]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.tried("finish") == [("finish", "card", "It rains.", "answered")] * 4
+
+
+def test_a_try_waits_for_its_delay(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def delays(first: float, limit: float) -> Iterator[float]:
+        asked.append((first, limit))
+        return iter([0.05, 0.1, 99.0])
+
+    monkeypatch.setattr(outbox, "backoff", delays)
+    times: list[float] = []
+
+    class Timed(RecordingReply):
+        def finish(self, handle: object, text: str, outcome: str) -> None:
+            times.append(time.monotonic())
+            super().finish(handle, text, outcome)
+
+    reply = Timed()
+    reply.raises["finish"] = [UNREACHABLE, UNREACHABLE]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    delivery.progress(saying("late"))
+    assert delivery.done.result(WAIT) is True
+    first, second = (later - earlier for earlier, later in itertools.pairwise(times))
+    assert first >= 0.05
+    assert second >= 0.1
+    ((shortest, longest),) = asked
+    assert 0 < shortest <= 1 <= longest <= 30
+
+
+def test_others_are_served_while_one_waits_for_its_next_try(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(3600.0))
+    unlucky, reply = RecordingReply(), RecordingReply()
+    unlucky.raises["open"] = [UNREACHABLE]
+    waiting = deliver(box, unlucky)
+    waiting.open()
+    unlucky.wait_for_call("open")
+    delivery = opened(box, reply)
+    delivery.finish("The answer.", "answered")
+    assert delivery.done.result(WAIT) is True
+    waiting.progress(saying("It"))
+    waiting.finish("It rains.", "answered")
+    assert box.close(Deadline(0.05)) == 1
+    assert unlucky.calls == [("open", "Rain?")]
+
+
+@pytest.mark.parametrize("error", [REFUSED, AuthError("who are you?"), IMRobotError("no"), ValueError("a mistake")])
+def test_where_no_card_can_be_opened_the_answer_comes_without(box: Outbox, host: FakeHost, error: Exception) -> None:
+    reply = RecordingReply()
+    reply.raises["open"] = [error]
+    reply.gates["open"] = threading.Event()
+    delivery = deliver(box, reply)
+    delivery.open()
+    delivery.progress(saying("It"))
+    delivery.progress(saying("It rains"))
+    delivery.finish("It rains.", "answered")
+    reply.gates["open"].set()
+    assert delivery.done.result(WAIT) is True
+    assert reply.calls == [("open", "Rain?"), ("finish", None, "It rains.", "answered")]
+    assert host.logged("error", str(error))
+
+
+def test_where_the_card_cannot_be_reached_for_long_the_answer_comes_without(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_OPEN_SECONDS", 0.05)
+    reply = RecordingReply()
+    reply.raises["open"] = [UNREACHABLE] * 10_000
+    delivery = deliver(box, reply)
+    delivery.open()
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert len(reply.tried("open")) > 1
+    assert reply.sent == [("finish", None, "It rains.", "answered")]
+
+
+def test_a_reply_without_a_card_gets_no_progress(box: Outbox) -> None:
+    reply = RecordingReply(handle=None)
+    delivery = opened(box, reply)
+    for number in range(30):
+        delivery.progress(saying(f"text {number}"))
+        settle(box)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.tried("progress") == []
+    assert reply.shown == "It rains."
+
+
+def test_an_update_that_fails_is_replaced_by_the_next(box: Outbox, host: FakeHost) -> None:
+    reply = RecordingReply()
+    reply.raises["progress"] = [UNREACHABLE, REFUSED, ValueError("a mistake")]
+    delivery = opened(box, reply)
+    for number in range(1, 5):
+        delivery.progress(saying(f"text {number}"))
+        reply.wait_for_call("progress", number)
+    reply.wait_until_shown("text 4")
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert [call[-1] for call in reply.tried("progress")] == ["text 1", "text 2", "text 3", "text 4"]
+    assert len(host.logged("warning", "next update")) == 3
+
+
+@pytest.mark.parametrize("error", [REFUSED, AuthError("who are you?"), KeyError("a mistake")])
+def test_where_the_card_refuses_the_final_answer_it_comes_beside_the_card(
+    box: Outbox, host: FakeHost, error: Exception
+) -> None:
+    reply = RecordingReply()
+    reply.raises["finish"] = [error]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.tried("finish") == [
+        ("finish", "card", "It rains.", "answered"),
+        ("finish", None, "It rains.", "answered"),
+    ]
+    assert host.logged("error", str(error))
+
+
+def test_a_card_that_is_refused_later_is_left_too(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.raises["finish"] = [UNREACHABLE, REFUSED, UNREACHABLE, UNREACHABLE]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert [call[1] for call in reply.tried("finish")] == ["card", "card", None, None, None]
+
+
+def test_an_answer_that_cannot_be_sent_at_all_is_given_up(box: Outbox, host: FakeHost) -> None:
+    reply = RecordingReply()
+    reply.raises["finish"] = [REFUSED, REFUSED]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is False
+    assert [call[1] for call in reply.tried("finish")] == ["card", None]
+    assert box.unsent == 0
+    assert host.logged("error", "given up")
+
+
+def test_an_answer_that_finds_nobody_for_long_is_given_up(
+    box: Outbox, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_FINISH_SECONDS", 0.05)
+    reply = RecordingReply()
+    reply.raises["finish"] = [UNREACHABLE] * 10_000
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is False
+    handles = [call[1] for call in reply.tried("finish")]
+    assert handles.count("card") > 1
+    assert handles.count(None) > 1
+    assert host.logged("error", "given up")
+
+
+def test_a_mistake_in_a_type_loses_nothing_and_is_logged(box: Outbox, host: FakeHost) -> None:
+    reply = RecordingReply()
+    reply.raises = {"open": [ValueError("in open")], "finish": [None]}
+    delivery = deliver(box, reply)
+    delivery.open()
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    assert reply.shown == "It rains."
+    (record,) = host.logged("exception")
+    assert "ValueError: in open" in record.traceback
+
+
+class Quits(RecordingReply):
+    """Somebody's reply that ends the thread wherever it can."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.raises[method] = [SystemExit(1)]
+
+
+def test_a_reply_that_quits_loses_nothing(box: Outbox, host: FakeHost) -> None:
+    replies = {method: Quits(method) for method in ("open", "progress", "finish")}
+    deliveries = {method: deliver(box, reply) for method, reply in replies.items()}
+    for method, delivery in deliveries.items():
+        delivery.open()
+        delivery.progress(saying("It"))
+        replies[method].wait_until(lambda reply, method=method: reply.tried("progress") or method == "open")
+        delivery.finish("It rains.", "answered")
+        assert delivery.done.result(WAIT) is True
+    assert {method: reply.sent[-1] for method, reply in replies.items()} == {
+        "open": ("finish", None, "It rains.", "answered"),
+        "progress": ("finish", "card", "It rains.", "answered"),
+        "finish": ("finish", None, "It rains.", "answered"),
+    }
+    assert len(host.logged("exception", "SystemExit")) == 3
+
+
+def test_a_sentence_whose_reply_quits_is_given_up(box: Outbox) -> None:
+    delivery = deliver(box, Quits("say"))
+    delivery.say("Busy.")
+    assert delivery.done.result(WAIT) is False
+    assert box.unsent == 0
+
+
+def test_where_no_thread_can_be_had_it_is_tried_again(box: Outbox, host: FakeHost) -> None:
+    replies = [RecordingReply() for _ in range(3)]
+    deliveries = [deliver(box, reply) for reply in replies]
+    with no_thread_starts("imRobots-send"):
+        for delivery in deliveries[:2]:
+            delivery.open()
+            delivery.finish("It rains.", "answered")
+        deliveries[2].say("Busy.")
+        eventually(lambda: len(host.logged("warning", "no thread to send with")) >= 3)
+        assert not any(delivery.done.done() for delivery in deliveries)
+    assert [delivery.done.result(WAIT) for delivery in deliveries] == [True, True, True]
+    assert [reply.sent[-1] for reply in replies] == [
+        ("finish", "card", "It rains.", "answered"),
+        ("finish", "card", "It rains.", "answered"),
+        ("say", "Busy."),
+    ]
+
+
+def test_the_outbox_works_on_after_failures(box: Outbox) -> None:
+    for error in (UNREACHABLE, REFUSED, ValueError("a mistake")):
+        reply = RecordingReply()
+        reply.raises = {method: [error] for method in ("open", "progress", "finish")}
+        reply.gates["open"] = threading.Event()
+        delivery = deliver(box, reply)
+        delivery.open()
+        delivery.progress(saying("It"))
+        delivery.finish("It rains.", "answered")
+        reply.gates["open"].set()
+        assert delivery.done.result(WAIT) is (error is UNREACHABLE)
+
+
+# Closing
+
+
+def closing(box: Outbox, deadline: Deadline) -> Future[int]:
+    lost: Future[int] = Future()
+    threading.Thread(target=lambda: lost.set_result(box.close(deadline)), daemon=True).start()
+    return lost
+
+
+def test_closing_waits_until_everything_is_out(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["open"] = threading.Event()
+    reply.raises["finish"] = [UNREACHABLE]
+    delivery = deliver(box, reply)
+    delivery.open()
+    delivery.finish("It rains.", "answered")
+    reply.wait_for_call("open")
+    lost = closing(box, Deadline(WAIT))
+    assert not lost.done()
+    reply.gates["open"].set()
+    assert lost.result(WAIT) == 0
+    assert delivery.done.result(WAIT) is True
+    assert reply.shown == "It rains."
+
+
+def test_closing_an_idle_outbox_does_not_wait_for_the_deadline(box: Outbox) -> None:
+    assert closing(box, Deadline(10 * WAIT)).result(WAIT) == 0
+
+
+def test_closing_twice_is_harmless(box: Outbox) -> None:
+    assert box.close(Deadline(WAIT)) == 0
+    assert box.close(Deadline(WAIT)) == 0
+
+
+def test_closing_gives_up_at_its_deadline_what_hangs(box: Outbox) -> None:
+    replies = [RecordingReply(), RecordingReply()]
+    deliveries = [deliver(box, reply) for reply in replies]
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        reply.gates["open"] = threading.Event()
+        delivery.open()
+        delivery.finish("It rains.", "answered")
+        reply.wait_for_call("open")
+    assert closing(box, Deadline(0.1)).result(WAIT) == 2
+    assert [delivery.done.result(WAIT) for delivery in deliveries] == [False, False]
+    assert box.unsent == 0
+    for reply in replies:
+        reply.gates["open"].set()
+        reply.wait_until(lambda reply: reply.sent)
+
+
+def test_closing_gives_up_what_waits_for_its_next_try(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(3600.0))
+    reply = RecordingReply()
+    reply.raises["finish"] = [UNREACHABLE]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    reply.wait_for_call("finish")
+    assert closing(box, Deadline(0.1)).result(WAIT) == 1
+    assert delivery.done.result(WAIT) is False
+
+
+def test_after_closing_nothing_is_sent(box: Outbox, host: FakeHost) -> None:
+    reply, silent = RecordingReply(), RecordingReply()
+    delivery = opened(box, reply)
+    box.close(Deadline(0))
+    assert not delivery.finish("late", "answered")
+    delivery.progress(saying("late"))
+    late: Callable[[Delivery], object]
+    for late in (Delivery.open, lambda delivery: delivery.say("x"), lambda delivery: delivery.finish("x", "answered")):
+        another = deliver(box, silent)
+        late(another)
+        assert another.done.result(WAIT) is False
+    assert reply.calls == [("open", "Rain?")]
+    assert silent.calls == []
+    assert host.logged("warning", "dropped")
+
+
+def test_a_call_that_returns_after_closing_changes_nothing(box: Outbox) -> None:
+    reply = RecordingReply()
+    reply.gates["finish"] = threading.Event()
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    reply.wait_for_call("finish")
+    assert box.close(Deadline(0.05)) == 1
+    reply.gates["finish"].set()
+    reply.wait_until(lambda reply: reply.shown == "It rains.")
+    assert delivery.done.result(WAIT) is False
+
+
+# Used by everybody at once
+
+
+def test_many_people_get_their_answers_whatever_fails(box: Outbox) -> None:
+    errors = itertools.cycle([None, UNREACHABLE, None, RateLimited("slow down"), None, None])
+    replies = [RecordingReply() for _ in range(120)]
+    deliveries = [deliver(box, reply) for reply in replies]
+    for reply in replies:
+        reply.raises = {method: [next(errors) for _ in range(5)] for method in ("open", "progress", "finish")}
+
+    def ask(some: list[Delivery]) -> None:
+        for delivery in some:
+            delivery.open()
+        for text in ("It", "It rains"):
+            for delivery in some:
+                delivery.progress(saying(text))
+        for delivery in some:
+            assert delivery.finish("It rains.", "answered")
+
+    threads = [threading.Thread(target=ask, args=(deliveries[number::4],)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        assert delivery.done.result(WAIT) is True
+        assert reply.most_at_once == 1
+        assert reply.shown == "It rains."
+        assert [call[0] for call in reply.sent].count("open") == 1
+    for thread in threads:
+        thread.join()
+    assert box.unsent == 0

@@ -1,0 +1,882 @@
+"""The journey of a message, as the person sees it: through a real robot and a stand-in host, agent and reply."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from imRobots.Meta import (
+    Deadline,
+    IncomingMessage,
+    ReplyRefused,
+    Robot,
+    Store,
+    TransportError,
+    answer,
+    outbox,
+    texts_for,
+)
+from imRobots.Meta import robot as meta_robot
+from imRobots.Meta.config import RobotConfig
+from tests.fakes.agents import (
+    ERROR_EVENT,
+    SIDE_EVENTS,
+    Agent,
+    AgentCall,
+    DocumentedAgent,
+    HiddenAgent,
+    JitList,
+    ReferenceAgent,
+)
+from tests.fakes.host import CorpMember, FakeHost
+
+from .conftest import MakeHost
+from .helpers import WAIT, RecordingReply, eventually, message, no_thread_starts, pass_through, the_element
+
+AGENT = "aiagents.hr"
+ENGLISH, CHINESE = texts_for("en-US", ""), texts_for("zh-CN", "")
+
+
+class Stage:
+    """A robot with its host, and the reply to every message."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self.host = host
+        self.store = Store()
+        self.replies: dict[str, RecordingReply] = {}
+        self.gates: list[threading.Event] = []
+        self.robots: list[Robot] = []
+        self._changed = threading.Condition()
+
+    def start(self, agent: Any = None, /, **config: Any) -> Robot:
+        if agent is not None:
+            self.host.add(AGENT, agent)
+        settings = RobotConfig(**{"agent": AGENT, **config})
+        robot = Robot(the_element(self.host), settings, self.reply_to, self.store)
+        self.robots.append(robot)
+        return robot
+
+    def gate(self) -> threading.Event:
+        self.gates.append(threading.Event())
+        return self.gates[-1]
+
+    def stuck(self, answer: str = "It rains.", **options: Any) -> tuple[ReferenceAgent, threading.Event]:
+        """An agent that says nothing until its gate is open."""
+        gate = self.gate()
+        return ReferenceAgent(answer, before=lambda call: pass_through(gate), **options), gate
+
+    def reply_to(self, message: IncomingMessage) -> RecordingReply:
+        with self._changed:
+            reply = self.replies.setdefault(message.message_id, RecordingReply(message.text))
+            self._changed.notify_all()
+            return reply
+
+    def reply(self, number: int | str) -> RecordingReply:
+        """The reply to a message that the robot has taken in."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: f"m{number}" in self.replies, WAIT)
+            return self.replies[f"m{number}"]
+
+    def prepare(self, number: int | str, **options: Any) -> RecordingReply:
+        self.replies[f"m{number}"] = RecordingReply(**options)
+        return self.replies[f"m{number}"]
+
+    def end(self) -> None:
+        for gate in self.gates:
+            gate.set()
+        for robot in self.robots:
+            robot.close(Deadline(WAIT))
+
+
+@pytest.fixture
+def stage(host: FakeHost) -> Iterator[Stage]:
+    stage = Stage(host)
+    yield stage
+    stage.end()
+
+
+@pytest.fixture
+def shared_user_stage(make_host: MakeHost) -> Iterator[Stage]:
+    stage = Stage(make_host(isolated=False))
+    yield stage
+    stage.end()
+
+
+def text_chunk(content: str, kind: str = "TEXT_MESSAGE_CONTENT") -> dict[str, Any]:
+    return {"type": kind, "data": {"content": content}}
+
+
+def wait_for_calls(agent: Agent, number: int) -> list[AgentCall]:
+    eventually(lambda: len(agent.calls) >= number)
+    return agent.calls
+
+
+# An answer
+
+
+def test_a_question_gets_a_card_and_its_answer(stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.")
+    done = stage.start(agent).submit(message(1, "How many days?", session="ding:Ada"))
+    assert done.result(WAIT) is True
+    reply = stage.reply(1)
+    assert reply.calls == [("open", "How many days?"), ("finish", "card", "30 days.", "answered")]
+    (call,) = agent.calls
+    assert (call.text, call.chatId) == ("How many days?", "ding:Ada")
+    assert type(call.user) is CorpMember
+    assert not stage.host.logged("error")
+    assert not stage.host.logged("warning")
+
+
+def test_the_card_is_there_before_the_agent_has_said_anything(stage: Stage) -> None:
+    agent, gate = stage.stuck()
+    done = stage.start(agent).submit(message(1))
+    stage.reply(1).wait_until(lambda reply: reply.sent == [("open", "How many days off do I have?")])
+    assert not done.done()
+    gate.set()
+    assert done.result(WAIT) is True
+
+
+def test_an_answer_grows_while_the_agent_speaks(stage: Stage) -> None:
+    words = [text_chunk(word) for word in ("One ", "two ", "three ", "four ")]
+    whole = "One two three four five, all of them."
+    agent = ReferenceAgent("five", chunks=1, events=words, gate=stage.gate(), result=whole)
+    done = stage.start(agent).submit(message(1))
+    stage.reply(1).wait_until_shown("One two three four five")
+    stage.gates[0].set()
+    assert done.result(WAIT) is True
+    assert stage.reply(1).shown == whole
+
+
+def test_the_first_piece_is_shown_if_it_took_long(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = time.monotonic
+    late = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + late)
+
+    def think(call: AgentCall) -> None:
+        nonlocal late
+        late = 2.5
+
+    agent = ReferenceAgent("One two three", before=think, gate=stage.gate())
+    done = stage.start(agent).submit(message(1))
+    stage.reply(1).wait_until_shown("One")
+    stage.gates[0].set()
+    assert done.result(WAIT) is True
+
+
+def test_what_came_before_the_agent_fell_silent_is_shown(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_GAPS", (0.1,) * 18)
+    gate, burst = stage.gate(), [f"{number} " for number in range(200)]
+    agent = ReferenceAgent("", events=[text_chunk(word) for word in burst], gate=gate, result="Done.")
+    done = stage.start(agent).submit(message(1))
+    stage.reply(1).wait_until_shown("".join(burst))
+    gate.set()
+    assert done.result(WAIT) is True
+    assert stage.reply(1).shown == "Done."
+    assert len(stage.reply(1).tried("progress")) <= 3
+
+
+def test_few_words_are_shown_without_waiting_for_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_FIRST_SECONDS", 0.1)
+    done = stage.start(ReferenceAgent("Let me see", gate=stage.gate())).submit(message(1))
+    stage.reply(1).wait_until_shown("Let")
+    stage.gates[0].set()
+    assert done.result(WAIT) is True
+    assert stage.reply(1).shown == "Let me see"
+
+
+def test_an_answer_waits_for_no_update_that_is_due_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_FIRST_SECONDS", 3600.0)
+    assert stage.start(ReferenceAgent("You have 30 days.")).submit(message(1)).result(WAIT) is True
+    assert stage.reply(1).calls[1:] == [("finish", "card", "You have 30 days.", "answered")]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        *(None, "", " \n", {}, {"output": ""}, {"output": "\t"}, {"output": None}, SimpleNamespace(value=None)),
+        *(JitList(), JitList([{"type": "human", "content": "?"}]), [{"type": "ai", "content": " "}]),
+        [{"type": "human"}, {"type": "ai", "content": "old"}, {"type": "human"}, {"type": "ai", "content": ""}],
+    ],
+    ids=str,
+)
+def test_an_empty_result_falls_back_to_what_was_streamed(stage: Stage, result: Any) -> None:
+    done = stage.start(DocumentedAgent("30 days.", result=result)).submit(message(1))
+    assert done.result(WAIT) is True
+    assert stage.reply(1).sent[-1] == ("finish", "card", "30 days.", "answered")
+
+
+def test_an_answer_need_not_be_streamed(stage: Stage) -> None:
+    done = stage.start(DocumentedAgent("30 days.", chunks=0)).submit(message(1))
+    assert done.result(WAIT) is True
+    assert stage.reply(1).sent[-1] == ("finish", "card", "30 days.", "answered")
+
+
+def test_thoughts_and_tools_are_not_shown(stage: Stage) -> None:
+    side = [*SIDE_EVENTS[:3], text_chunk("hm", "REASONING_CONTENT"), ERROR_EVENT] * 5
+    done = stage.start(DocumentedAgent("30 days.", events=side, result=None)).submit(message(1))
+    assert done.result(WAIT) is True
+    assert stage.reply(1).calls[1:] == [("finish", "card", "30 days.", "answered")]
+
+
+def test_an_unknown_chunk_type_is_shown_and_logged_once(stage: Stage) -> None:
+    news = [text_chunk("Well, ", "NEW"), text_chunk("yes: ", "NEW"), text_chunk("so ", "NEWER")]
+    robot = stage.start(ReferenceAgent("30 days.", events=news, result=""))
+    for number in (1, 2, 3):
+        assert robot.submit(message(number)).result(WAIT) is True
+        assert stage.reply(number).shown == "Well, yes: so 30 days."
+    first, second = stage.host.logged("warning")
+    assert "type NEW " in first.message
+    assert "type NEWER " in second.message
+    assert "robots.hr" in first.message
+
+
+@pytest.mark.parametrize(("call", "form"), [("auto", "params"), ("documented", "user_input"), ("reference", "params")])
+def test_a_hidden_signature_is_called_as_configured(stage: Stage, call: str, form: str) -> None:
+    agent = HiddenAgent("30 days.")
+    assert stage.start(agent, agentCall=call).submit(message(1)).result(WAIT) is True
+    assert stage.reply(1).shown == "30 days."
+    assert [call.form for call in agent.calls] == [form]
+
+
+def test_where_no_card_can_be_opened_the_answer_comes_without(stage: Stage) -> None:
+    reply = stage.prepare(1)
+    reply.raises["open"] = [ReplyRefused("no such card template")]
+    agent, gate = stage.stuck("30 days.", chunks=0)
+    done = stage.start(agent).submit(message(1))
+    reply.wait_for_call("open")
+    gate.set()
+    assert done.result(WAIT) is True
+    assert reply.sent == [("finish", None, "30 days.", "answered")]
+
+
+def test_an_answer_outlasts_a_platform_that_is_down_for_a_moment(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(0.001))
+    reply = stage.prepare(1)
+    reply.raises = {method: [TransportError("down")] * 3 for method in ("open", "finish")}
+    assert stage.start(ReferenceAgent("30 days.")).submit(message(1)).result(WAIT) is True
+    assert reply.shown == "30 days."
+
+
+def test_an_answer_that_cannot_be_sent_is_reported(stage: Stage) -> None:
+    reply = stage.prepare(1)
+    reply.raises["finish"] = [ReplyRefused("you are out")] * 9
+    assert stage.start(ReferenceAgent("30 days.")).submit(message(1)).result(WAIT) is False
+    assert stage.host.logged("error", "you are out")
+
+
+@pytest.mark.parametrize(("method", "handle"), [("open", None), ("finish", None), ("progress", "card")])
+def test_a_reply_that_quits_loses_no_answer(stage: Stage, method: str, handle: Any) -> None:
+    reply = stage.prepare(1)
+    reply.raises[method] = [SystemExit(1)]
+    gate = stage.gate()
+    agent = ReferenceAgent("You have 30 whole days.", chunks=1, events=[text_chunk("Well ")] * 5, gate=gate)
+    done = stage.start(agent).submit(message(1))
+    reply.wait_for_call("progress" if handle or method == "finish" else "open")
+    gate.set()
+    assert done.result(WAIT) is True
+    assert reply.sent[-1] == ("finish", handle, "You have 30 whole days.", "answered")
+
+
+def test_who_waits_for_an_answer_cannot_cancel_it(stage: Stage) -> None:
+    agent, gate = stage.stuck("30 days.")
+    done = stage.start(agent).submit(message(1))
+    assert not done.cancel()
+    gate.set()
+    assert done.result(WAIT) is True
+    assert stage.reply(1).shown == "30 days."
+
+
+# The language
+
+
+@pytest.mark.parametrize(
+    ("question", "texts"),
+    [("How many days?", ENGLISH), ("几天假？", CHINESE), ("What is 假?", CHINESE), ("😄?", ENGLISH)],
+)
+def test_sentences_are_in_the_language_of_the_question(stage: Stage, question: str, texts: Any) -> None:
+    assert stage.start(ReferenceAgent("", error=OSError("gone"))).submit(message(1, question)).result(WAIT) is True
+    assert stage.reply(1).shown == texts.failed
+
+
+# What goes wrong with an agent
+
+
+class Quitter(ReferenceAgent):
+    def run(self, params: Any, chatId: Any = None, stream_callback: Any = None) -> Any:
+        sys.exit("enough for today")
+
+
+class Interrupted(ReferenceAgent):
+    def run(self, params: Any, chatId: Any = None, stream_callback: Any = None) -> Any:
+        raise KeyboardInterrupt
+
+
+BROKEN = {
+    "raises": ReferenceAgent("", error=OSError("disk s3cret gone")),
+    "raises later": DocumentedAgent("", error=TypeError("s3cret in a tool")),
+    "calls sys.exit()": Quitter(),
+    "is interrupted": Interrupted(),
+    "says nothing": ReferenceAgent(""),
+    "says only white space": ReferenceAgent("", result=" \n"),
+    "returns nothing": DocumentedAgent("", result=None),
+    "reports an error": ReferenceAgent("", events=[ERROR_EVENT], result=None),
+    "cannot be called": object(),
+}
+
+
+@pytest.mark.parametrize("agent", BROKEN.values(), ids=BROKEN)
+def test_whatever_an_agent_does_the_person_gets_one_friendly_sentence(stage: Stage, agent: Any) -> None:
+    done = stage.start(agent).submit(message(1))
+    assert done.result(WAIT) is True
+    assert stage.reply(1).calls[1:] == [("finish", "card", ENGLISH.failed, "failed")]
+    (record,) = stage.host.logged("exception")
+    for part in ("robots.hr", AGENT, "m1"):
+        assert part in record.message
+    assert "Traceback" in record.traceback
+
+
+def test_an_agent_that_does_not_exist_is_named_in_the_log_only(stage: Stage) -> None:
+    assert stage.start(agent="aiagents.nobody").submit(message(1)).result(WAIT) is True
+    assert stage.reply(1).shown == ENGLISH.failed
+    (record,) = stage.host.logged("exception")
+    assert "there is no agent aiagents.nobody" in record.traceback
+
+
+def test_what_was_said_before_it_failed_is_kept(stage: Stage) -> None:
+    stage.start(ReferenceAgent("You have", error=OSError("gone"))).submit(message(1)).result(WAIT)
+    assert stage.reply(1).sent[-1] == ("finish", "card", f"You have\n\n{ENGLISH.failed}", "failed")
+
+
+def test_after_a_failure_the_robot_goes_on(stage: Stage) -> None:
+    robot = stage.start(maxConcurrency=1)
+    for number, agent in enumerate(BROKEN.values()):
+        stage.host.add(AGENT, agent)
+        assert robot.submit(message(number)).result(WAIT) is True
+    stage.host.add(AGENT, ReferenceAgent("30 days."))
+    assert robot.submit(message("last")).result(WAIT) is True
+    assert stage.reply("last").shown == "30 days."
+
+
+def test_where_the_context_cannot_be_entered_the_card_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise ConnectionError("no context today")
+
+    robot = stage.start(ReferenceAgent("30 days."))
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.host, "_request", broken)
+        assert robot.submit(message(1)).result(WAIT) is True
+    assert stage.reply(1).shown == ENGLISH.failed
+    assert robot.submit(message(2)).result(WAIT) is True
+    assert stage.reply(2).shown == "30 days."
+
+
+# What is not a question
+
+
+@pytest.mark.parametrize("problem", ["unsupported", "empty", "quota"])
+@pytest.mark.parametrize(("text", "texts"), [("", ENGLISH), ("假", CHINESE)])
+def test_what_is_not_a_question_gets_a_sentence_and_no_agent(stage: Stage, problem: str, text: str, texts: Any) -> None:
+    agent = ReferenceAgent()
+    done = stage.start(agent).submit(message(1, text, problem=problem))
+    assert done.result(WAIT) is True
+    assert stage.reply(1).calls == [("say", getattr(texts, problem))]
+    assert agent.calls == []
+
+
+def test_an_exhausted_quota_is_said_once_a_day_in_each_conversation(stage: Stage) -> None:
+    robot = stage.start()
+    rooms = {1: "c1", 2: "c1", 3: "c2", 4: "c1"}
+    for number, room in rooms.items():
+        done = robot.submit(message(number, "", problem="quota", conversation_id=room))
+        assert done.result(WAIT) is True
+    assert [number for number in rooms if stage.reply(number).calls] == [1, 3]
+    assert len(stage.host.logged("error", "quota")) == 4
+
+
+def test_other_sentences_are_said_every_time(stage: Stage) -> None:
+    robot = stage.start()
+    for number in (1, 2):
+        assert robot.submit(message(number, problem="unsupported")).result(WAIT) is True
+        assert stage.reply(number).shown == ENGLISH.unsupported
+
+
+def test_a_message_that_comes_twice_is_answered_once(stage: Stage) -> None:
+    agent, gate = stage.stuck()
+    robot = stage.start(agent)
+    first, again = robot.submit(message(1)), robot.submit(message(1))
+    assert again.result(WAIT) is True
+    gate.set()
+    assert first.result(WAIT) is True
+    assert robot.submit(message(1)).result(WAIT) is True
+    assert len(agent.calls) == 1
+    assert [call[0] for call in stage.reply(1).calls] == ["open", "finish"]
+    assert len(stage.host.logged("info", "m1")) == 2
+
+
+def test_the_next_robot_knows_what_was_answered_already(stage: Stage) -> None:
+    agent = ReferenceAgent()
+    first = stage.start(agent)
+    assert first.submit(message(1)).result(WAIT) is True
+    first.close(Deadline(WAIT))
+    assert stage.start(agent).submit(message(1)).result(WAIT) is True
+    assert len(agent.calls) == 1
+
+
+# Many at a time
+
+
+def test_sessions_are_served_side_by_side(stage: Stage) -> None:
+    together = threading.Barrier(5)
+    robot = stage.start(ReferenceAgent("30 days.", before=lambda call: together.wait(WAIT)))
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(5)]
+    assert all(done.result(WAIT) for done in answers)
+    assert {stage.reply(number).shown for number in range(5)} == {"30 days."}
+    assert not stage.host.logged("warning")
+
+
+def test_no_more_agents_run_than_configured(stage: Stage) -> None:
+    agent, gate = stage.stuck()
+    robot = stage.start(agent, maxConcurrency=3)
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(8)]
+    eventually(lambda: robot.status() == {"running": 3, "waiting": 5, "unsent": 8})
+    wait_for_calls(agent, 3)
+    gate.set()
+    assert all(done.result(WAIT) for done in answers)
+    assert agent.max_running == 3
+    eventually(lambda: robot.status() == {"running": 0, "waiting": 0, "unsent": 0})
+
+
+def test_one_session_is_answered_in_order(stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.")
+    robot = stage.start(agent)
+    answers = [robot.submit(message(number, f"Question {number}?", session="s1")) for number in range(5)]
+    assert all(done.result(WAIT) for done in answers)
+    assert [call.text for call in agent.calls] == [f"Question {number}?" for number in range(5)]
+    assert agent.max_running == 1
+
+
+def test_a_session_that_waits_holds_nobody_up(stage: Stage) -> None:
+    gate = stage.gate()
+    agent = ReferenceAgent("30 days.", before=lambda call: pass_through(gate) if call.chatId == "s1" else None)
+    robot = stage.start(agent)
+    slow = [robot.submit(message(number, session="s1")) for number in (1, 2)]
+    assert robot.submit(message(3, session="s2")).result(WAIT) is True
+    assert not any(done.done() for done in slow)
+
+
+def test_a_host_that_shares_the_user_gets_one_agent_at_a_time_and_one_warning(shared_user_stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.", before=lambda call: threading.Event().wait(0.01))
+    robot = shared_user_stage.start(agent, maxConcurrency=8)
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(6)]
+    assert all(done.result(WAIT) for done in answers)
+    assert agent.max_running == 1
+    assert all(call.user is call.user_at_end for call in agent.calls)
+    assert len({id(call.user) for call in agent.calls}) == 6
+    assert len(shared_user_stage.host.logged("warning", "one at a time")) == 1
+
+
+def test_when_the_queue_is_full_a_person_is_told_it_is_busy(stage: Stage) -> None:
+    agent, gate = stage.stuck()
+    robot = stage.start(agent, maxConcurrency=1, maxQueue=2)
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(4)]
+    assert answers[3].result(WAIT) is True
+    assert stage.reply(3).calls == [("say", ENGLISH.busy)]
+    gate.set()
+    assert all(done.result(WAIT) for done in answers)
+    assert {stage.reply(number).shown for number in range(3)} == {"It rains."}
+    assert len(agent.calls) == 3
+
+
+def test_who_asks_too_much_is_told_one_at_a_time(stage: Stage) -> None:
+    agent, gate = stage.stuck()
+    robot = stage.start(agent)
+    answers = [robot.submit(message(number, "几天假？", session="s1")) for number in range(7)]
+    assert answers[6].result(WAIT) is True
+    assert stage.reply(6).calls == [("say", CHINESE.one_at_a_time)]
+    other = robot.submit(message(7, session="s2"))
+    gate.set()
+    assert all(done.result(WAIT) for done in (*answers, other))
+    assert len(agent.calls) == 7
+
+
+def test_who_waits_longer_than_two_seconds_sees_the_place(stage: Stage) -> None:
+    agent, gate = stage.stuck()
+    robot = stage.start(agent)
+    answers = []
+    asked = time.monotonic()
+    for number, question in ((1, "Rain?"), (2, "Snow?"), (3, "下雪吗？")):
+        answers.append(robot.submit(message(number, question, session="s1")))
+        stage.reply(number).wait_for_call("open")
+    stage.reply(2).wait_until_shown("Your question is number 1 in the queue, please wait...")
+    assert time.monotonic() - asked >= 2
+    stage.reply(3).wait_until_shown("您的问题正在排队，当前第 2 位，请稍候...")
+    assert [call[0] for call in stage.reply(1).calls] == ["open"], "it does not wait"
+    gate.set()
+    assert all(done.result(WAIT) for done in answers)
+    assert {stage.reply(number).shown for number in (1, 2, 3)} == {"It rains."}
+
+
+def test_a_place_is_shown_again_when_there_is_news(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02,) * 10)
+    gates = {f"s{number}": stage.gate() for number in range(3)}
+    agent = ReferenceAgent("It rains.", before=lambda call: pass_through(gates[call.chatId]))
+    robot = stage.start(agent, maxConcurrency=1)
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(3)]
+    stage.reply(2).wait_until_shown(ENGLISH.place.format(place=2))
+    gates["s0"].set()
+    stage.reply(2).wait_until_shown(ENGLISH.place.format(place=1))
+    for gate in gates.values():
+        gate.set()
+    assert all(done.result(WAIT) for done in answers)
+
+
+def test_when_its_turn_comes_the_card_says_thinking_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02,))
+    gates = [stage.gate(), stage.gate()]
+    waits = iter(gates)
+    agent = ReferenceAgent("It rains.", before=lambda call: pass_through(next(waits)))
+    robot = stage.start(agent)
+    answers = [robot.submit(message(number, session="s1")) for number in (1, 2)]
+    stage.reply(2).wait_until_shown(ENGLISH.place.format(place=1))
+    gates[0].set()
+    stage.reply(2).wait_until_shown(ENGLISH.thinking)
+    gates[1].set()
+    assert all(done.result(WAIT) for done in answers)
+    assert stage.reply(1).tried("progress") == []
+
+
+class SlowPlace(str):
+    """A sentence that takes its time to be made."""
+
+    entered: threading.Event
+    gate: threading.Event
+
+    def format(self, *args: object, **kwargs: object) -> str:
+        self.entered.set()
+        pass_through(self.gate)
+        return super().format(*args, **kwargs)
+
+
+def test_a_question_whose_agent_has_started_shows_no_place_any_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02,))
+    place = SlowPlace(ENGLISH.place)
+    place.entered, place.gate = threading.Event(), stage.gate()
+    reply = stage.prepare(2, texts=dataclasses.replace(ENGLISH, place=place))
+    gates = [stage.gate(), stage.gate()]
+    waits = iter(gates)
+    agent = ReferenceAgent("It rains.", before=lambda call: pass_through(next(waits)))
+    robot = stage.start(agent)
+    answers = [robot.submit(message(number, session="s1")) for number in (1, 2)]
+    assert place.entered.wait(WAIT)
+    gates[0].set()
+    assert answers[0].result(WAIT) is True
+    threading.Event().wait(0.05)  # the second agent would start now
+    assert len(agent.calls) == 1
+    place.gate.set()
+    reply.wait_until_shown(ENGLISH.thinking)
+    gates[1].set()
+    assert answers[1].result(WAIT) is True
+    shown = [call[-1] for call in reply.tried("progress")]
+    assert shown in ([ENGLISH.thinking], [ENGLISH.place.format(place=1), ENGLISH.thinking])
+
+
+def test_nobody_who_was_told_that_the_agent_thinks_is_sent_back_to_the_queue(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.001,) * 12)
+    agent = ReferenceAgent("It rains.", before=lambda call: threading.Event().wait(0.002))
+    robot = stage.start(agent, maxConcurrency=2)
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(60)]
+    assert all(done.result(WAIT) for done in answers)
+    place = ENGLISH.place.split("{")[0]
+    queued = 0
+    for number in range(60):
+        shown = [call[-1] for call in stage.reply(number).tried("progress")]
+        places = [index for index, text in enumerate(shown) if text.startswith(place)]
+        queued += bool(places)
+        assert places == list(range(len(places))), shown
+    assert queued > 0
+
+
+def test_a_sentence_that_cannot_be_made_ends_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02, 0.02))
+    reply = stage.prepare(2, texts=dataclasses.replace(ENGLISH, place="Number {position} of {all}"))
+    agent, gate = stage.stuck()
+    robot = stage.start(agent)
+    answers = [robot.submit(message(number, session="s1")) for number in (1, 2, 3)]
+    eventually(lambda: stage.host.logged("exception", "robots.hr"))
+    assert "KeyError" in stage.host.logged("exception")[0].traceback
+    stage.reply(3).wait_until_shown(ENGLISH.place.format(place=2))
+    answers.append(robot.submit(message(4, session="s2")))
+    gate.set()
+    assert all(done.result(WAIT) for done in answers)
+    assert {stage.reply(number).shown for number in (1, 2, 3, 4)} == {"It rains."}
+    assert reply.shown == "It rains."
+
+
+def test_where_no_thread_can_be_had_a_question_is_answered_with_the_next(stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.")
+    robot = stage.start(agent)
+    with no_thread_starts("imRobots-agent"):
+        first = robot.submit(message(1))
+        eventually(lambda: stage.host.logged("error", "can't start new thread"))
+        stage.reply(1).wait_for_call("open")
+        assert robot.status()["waiting"] == 1
+    assert not first.done()
+    second = robot.submit(message(2, session="s2"))
+    assert [first.result(WAIT), second.result(WAIT)] == [True, True]
+    assert {stage.reply(number).shown for number in (1, 2)} == {"30 days."}
+
+
+# Taking messages in
+
+
+def test_taking_a_message_in_never_waits_for_anything(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_robot, "_MAX_INTAKE", 3)
+    gate, taking = stage.gate(), threading.Event()
+    make_reply = stage.reply_to
+
+    def hesitate(message: IncomingMessage) -> RecordingReply:
+        taking.set()
+        pass_through(gate)
+        return make_reply(message)
+
+    monkeypatch.setattr(stage, "reply_to", hesitate)
+    robot = stage.start(ReferenceAgent("30 days."))
+    answers = [robot.submit(message(0, session="s0"))]
+    assert taking.wait(WAIT)
+    answers += [robot.submit(message(number, session=f"s{number}")) for number in range(1, 5)]
+    assert [done.done() for done in answers] == [False, False, False, False, True]
+    assert answers[4].result() is False
+    (record,) = stage.host.logged("error", "one too many")
+    for part in ("robots.hr", "m4", "not answered"):
+        assert part in record.message
+    gate.set()
+    assert all(done.result(WAIT) for done in answers[:4])
+
+
+def test_a_message_that_no_reply_can_be_made_for_is_logged_and_the_next_is_answered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_reply = stage.reply_to
+
+    def fail_once(message: IncomingMessage) -> RecordingReply:
+        if message.message_id == "m1":
+            raise KeyError("senderId")
+        return make_reply(message)
+
+    monkeypatch.setattr(stage, "reply_to", fail_once)
+    robot = stage.start(ReferenceAgent("30 days."))
+    assert robot.submit(message(1)).result(WAIT) is False
+    (record,) = stage.host.logged("exception", "robots.hr")
+    assert "KeyError" in record.traceback
+    assert robot.submit(message(2)).result(WAIT) is True
+    assert stage.reply(2).shown == "30 days."
+
+
+def test_a_message_that_no_reply_could_be_made_for_may_come_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_reply = stage.reply_to
+    troubles: list[Exception] = [KeyError("senderId"), OSError("gone")]
+
+    def fail_at_first(message: IncomingMessage) -> RecordingReply:
+        if troubles:
+            raise troubles.pop()
+        return make_reply(message)
+
+    monkeypatch.setattr(stage, "reply_to", fail_at_first)
+    agent = ReferenceAgent("30 days.")
+    robot = stage.start(agent)
+    assert [robot.submit(message(1)).result(WAIT) for _ in range(4)] == [False, False, True, True]
+    assert stage.reply(1).shown == "30 days."
+    assert len(agent.calls) == 1
+
+
+# Closing
+
+
+def closing(robot: Robot, seconds: float) -> Future[None]:
+    closed: Future[None] = Future()
+
+    def close() -> None:
+        robot.close(Deadline(seconds))
+        closed.set_result(None)
+
+    threading.Thread(target=close, daemon=True).start()
+    return closed
+
+
+def test_closing_lets_running_and_waiting_questions_be_answered(stage: Stage) -> None:
+    agent, gate = stage.stuck("30 days.")
+    robot = stage.start(agent)
+    answers = [robot.submit(message(number, session="s1")) for number in range(3)]
+    wait_for_calls(agent, 1)
+    closed = closing(robot, 10 * WAIT)
+    eventually(lambda: "imRobots-intake" not in [thread.name for thread in threading.enumerate()])
+    assert not closed.done()
+    gate.set()
+    closed.result(WAIT)
+    assert [done.result(0) for done in answers] == [True, True, True]
+    assert {stage.reply(number).sent[-1] for number in range(3)} == {("finish", "card", "30 days.", "answered")}
+    assert not stage.host.logged("warning")
+
+
+def test_closing_tells_everybody_whose_answer_is_not_ready(stage: Stage) -> None:
+    agent = ReferenceAgent("You have 30 days.", gate=stage.gate())
+    robot = stage.start(agent)
+    answers = [robot.submit(message(1)), robot.submit(message(2, "几天假？")), robot.submit(message(3, session="s2"))]
+    wait_for_calls(agent, 2)
+    stage.reply(2).wait_for_call("open")
+    closing(robot, 1.0).result(WAIT)
+    assert [done.result(0) for done in answers] == [True, True, True]
+    said = f"You\n\n{ENGLISH.interrupted}"
+    assert stage.reply(1).sent[-1] == ("finish", "card", said, "interrupted")
+    assert stage.reply(2).sent[-1] == ("finish", "card", CHINESE.interrupted, "interrupted")
+    assert stage.reply(3).sent[-1] == ("finish", "card", said, "interrupted")
+    assert stage.host.logged("warning", "stopped with 2 agents still running")
+    assert len(agent.calls) == 2
+
+
+def test_an_answer_that_comes_after_closing_is_dropped_and_logged(stage: Stage) -> None:
+    agent, gate = stage.stuck("30 days.", events=[text_chunk("late ")] * 9)
+    robot = stage.start(agent)
+    robot.submit(message(1))
+    wait_for_calls(agent, 1)
+    closing(robot, 0.5).result(WAIT)
+    told = list(stage.reply(1).calls)
+    assert told[-1] == ("finish", "card", ENGLISH.interrupted, "interrupted")
+    gate.set()
+    eventually(lambda: stage.host.logged("warning", "late answer to m1 was dropped"))
+    assert stage.reply(1).calls == told
+
+
+def test_closing_keeps_its_deadline_where_the_platform_hangs(stage: Stage) -> None:
+    reply = stage.prepare(1)
+    reply.gates["finish"] = stage.gate()
+    robot = stage.start(ReferenceAgent("30 days."))
+    done = robot.submit(message(1))
+    reply.wait_for_call("finish")
+    closing(robot, 0.3).result(WAIT)
+    assert done.result(0) is False
+    assert stage.host.logged("warning", "1 replies that could not be sent")
+
+
+def test_a_robot_that_has_nothing_to_do_closes_at_once(stage: Stage) -> None:
+    robot = stage.start(ReferenceAgent())
+    assert robot.submit(message(1)).result(WAIT) is True
+    closing(robot, 10 * WAIT).result(WAIT)
+    closing(stage.start(), 10 * WAIT).result(WAIT)
+    assert not stage.host.logged("warning")
+
+
+def test_closing_twice_is_harmless(stage: Stage) -> None:
+    robot = stage.start(ReferenceAgent())
+    assert robot.submit(message(1)).result(WAIT) is True
+    for _ in range(2):
+        closing(robot, WAIT).result(WAIT)
+
+
+def test_a_message_that_comes_after_closing_is_logged_and_not_answered(stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.")
+    robot = stage.start(agent)
+    robot.close(Deadline(WAIT))
+    done = robot.submit(message(1))
+    assert done.result(0) is False
+    (record,) = stage.host.logged("error", "after the robot was stopped")
+    for part in ("robots.hr", "m1", "not answered"):
+        assert part in record.message
+    assert agent.calls == []
+    assert stage.replies == {}
+
+
+def test_a_message_that_comes_while_the_robot_closes_is_logged_and_not_answered(stage: Stage) -> None:
+    agent, gate = stage.stuck("30 days.")
+    robot = stage.start(agent)
+    first = robot.submit(message(1))
+    wait_for_calls(agent, 1)
+    closed = closing(robot, WAIT)
+    eventually(lambda: "imRobots-intake" not in [thread.name for thread in threading.enumerate()])
+    assert robot.submit(message(2, session="s2")).result(0) is False
+    assert stage.host.logged("error", "m2")
+    gate.set()
+    closed.result(WAIT)
+    assert first.result(0) is True
+    assert list(stage.replies) == ["m1"]
+
+
+def test_every_message_around_the_end_is_answered_or_refused(stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.")
+    for round_ in range(10):
+        robot = stage.start(agent)
+        start = threading.Barrier(4)
+        answers: dict[str, Future[bool]] = {}
+
+        def ask(name: str, robot: Robot = robot, start: threading.Barrier = start, answers: Any = answers) -> None:
+            start.wait()
+            for number in range(100):
+                answers[f"{name} {number}"] = robot.submit(message(f"{name} {number}", session=f"{name} {number}"))
+                if answers[f"{name} {number}"].done():
+                    return
+
+        people = [threading.Thread(target=ask, args=(f"{round_} {number}",)) for number in range(3)]
+        for thread in people:
+            thread.start()
+        start.wait()
+        robot.close(Deadline(WAIT))
+        for thread in people:
+            thread.join(WAIT)
+        for number, done in answers.items():
+            assert done.done(), "nobody will ever hear of it"
+            assert done.result() is (
+                stage.reply(number).shown == "30 days." if f"m{number}" in stage.replies else False
+            )
+
+
+# A busy morning
+
+
+def test_everybody_gets_an_answer_whatever_happens_to_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(0.001))
+
+    def moody(call: AgentCall) -> None:
+        number = int(call.text.split()[1])
+        if number % 7 == 0:
+            raise OSError("gone")
+        if number % 11 == 0:
+            sys.exit()
+
+    agent = ReferenceAgent("It rains today, and it will rain tomorrow.", before=moody)
+    robot = stage.start(agent, maxConcurrency=8)
+    for number in range(0, 200, 3):
+        trouble = [TransportError("down"), None, TransportError("down")]
+        stage.prepare(number).raises = {method: [*trouble] for method in ("open", "progress", "finish")}
+    answers: dict[int, Future[bool]] = {}
+
+    def ask(first: int) -> None:
+        for number in range(first, 200, 4):
+            answers[number] = robot.submit(message(number, f"Question {number} ?", session=f"s{number % 50}"))
+
+    people = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
+    for thread in people:
+        thread.start()
+    for thread in people:
+        thread.join()
+    for number, done in answers.items():
+        assert done.result(WAIT) is True
+        expected = ENGLISH.failed if number % 7 == 0 or number % 11 == 0 else agent.answer
+        assert stage.reply(number).shown == expected
+        assert stage.reply(number).most_at_once == 1
+    assert len(answers) == 200
+    assert 1 < agent.max_running <= 8
