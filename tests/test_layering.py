@@ -39,7 +39,7 @@ TYPE_IMPORTS: dict[str, set[str]] = {
     "config": set(),
     "api": set(),
     "lifecycle": set(),
-    "reply": {"api", "messages"},
+    "reply": {"api", "cards", "messages"},
     "handler": {"api", "cards", "messages", "reply"},
     "stream_client": {"api"},
     "client_manager": {"stream_client"},

@@ -26,7 +26,7 @@ _TEXT = "TEXT_MESSAGE_CONTENT"
 _NOT_TEXT = ("REASONING", "TOOL", "ERROR")
 # In a list of messages these are not the agent's words.
 _THE_ASKER = ("human", "user")
-_NOT_THE_AGENT = ("system", "tool")
+_NOT_THE_AGENT = ("system", "tool", "reasoning", "thinking")
 _THE_AGENT = ("ai", "assistant")
 
 
@@ -95,32 +95,28 @@ def read_result(result: Any) -> str:
     if isinstance(result, Mapping):
         for key in ("output", "content", "text"):
             if key in result:
-                return _read_content(result[key])
-        return json.dumps(result, ensure_ascii=False, indent=2, default=str) if result else ""
+                return read_result(result[key])
+        is_message = _kind(result) in _THE_AGENT  # one that only calls a tool
+        return json.dumps(result, ensure_ascii=False, indent=2, default=str) if result and not is_message else ""
     if _is_list(result):
-        return _read_messages(result)
+        return _read_list(result)
     for name in ("value", "content"):  # a JitAi datatype (JitDict, JitList, Ltext ...), a message object
         if hasattr(result, name) and not callable(getattr(result, name)):
-            return _read_content(getattr(result, name))
+            return read_result(getattr(result, name))
     return str(result)
 
 
-def _read_messages(messages: Sequence[Any]) -> str:
-    """The agent's last words since it was asked."""
-    for message in reversed(messages):
+def _read_list(items: Sequence[Any]) -> str:
+    """Parts of one text, which belong together, or messages: then the agent's last words since it was asked."""
+    if any(isinstance(item, str) or _kind(item) == "text" for item in items):
+        return "".join(read_result(item) for item in items if _kind(item) in ("", "text"))
+    for message in reversed(items):
         if _kind(message) in _THE_ASKER:
             break
-        text = "" if _kind(message) in _NOT_THE_AGENT else read_result(message)
+        text = "" if _kind(message).startswith(_NOT_THE_AGENT) else read_result(message)
         if text:
             return text
     return ""
-
-
-def _read_content(content: Any) -> str:
-    """A message's content may be a list of parts: its texts belong together, a tool's call is nobody's business."""
-    if not _is_list(content) or any(_kind(part) in _THE_ASKER + _NOT_THE_AGENT + _THE_AGENT for part in content):
-        return read_result(content)
-    return "".join(read_result(part) for part in content if _kind(part) in ("", "text"))
 
 
 def _is_list(value: Any) -> bool:

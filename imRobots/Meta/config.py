@@ -61,9 +61,14 @@ def load_config(element: Any, render: Callable[..., str], model: type[Config]) -
     """
     try:
         source = element.getFile("config.json")
-    except Exception as error:  # which errors JitNode raises is not documented
-        raise ConfigError(f"{element.fullName}: config.json cannot be read; add it to the element") from error
-    config, checked = read_config(element.fullName, source, env_vars(), render, model)
+        text = source.decode("utf-8") if isinstance(source, bytes) else str(source or "")
+        config, checked = read_config(element.fullName, text, env_vars(), render, model)
+    except ConfigError:
+        raise
+    except Exception as error:  # which errors JitNode raises is not documented, and `render` may be anybody's
+        raise ConfigError(
+            f"{element.fullName}: config.json cannot be read ({type(error).__name__}); see that the element has it"
+        ) from error
     for key in sorted(checked.model_extra or {}):
         warn_once(f"{element.fullName}: config.json has the unknown key {key}; it is kept, and nothing reads it")
     return config, checked
@@ -89,13 +94,16 @@ def read_config(
         template = None
     if isinstance(template, dict):
         for name_of_key, value in template.items():
-            key = str(_fill(name_of_key, lambda text: render(text, **context)))
-            if unset := [variable for variable in _variables(value) if variable not in context]:
-                problems[key] = _not_set(unset)
+            key, variables = name_of_key.removeprefix(_BARE), []
             try:
+                variables = _variables([name_of_key, value])
+                key = str(_fill(name_of_key, lambda text: render(text, **context)))
+                if unset := [variable for variable in variables if variable not in context]:
+                    problems[key] = _not_set(unset)
                 config[key] = _fill(value, lambda text: render(text, **context))
-            except ValueError:
-                problems.setdefault(key, f"{_named(_variables(value))} does not hold a JSON value; correct it")
+            except (ValueError, RecursionError):
+                what = f"{_named(variables)} does not hold a JSON value" if variables else "nested too deeply"
+                problems.setdefault(key, f"{what}; correct it")
     else:  # perhaps a variable holds more than one value, and only the filled-in text is JSON
         template = {}
         if unset := [variable for variable in _variables(source) if variable not in context]:

@@ -77,7 +77,7 @@ def forget_manager(full_name: str) -> None:
 
 def env_vars() -> dict[str, Any]:
     """The app's environment variables. Only where JitNode calls us."""
-    return dict(app.envVars)
+    return dict(app.envVars or {})
 
 
 @functools.lru_cache(maxsize=1000)

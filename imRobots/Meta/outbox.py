@@ -117,7 +117,7 @@ class Outbox:
             try:
                 self._pool.run(lambda delivery=delivery, step=step: self._send(delivery, step))  # type: ignore[misc]
             except RuntimeError as error:  # not one thread can be had
-                self._note(delivery, step, TransportError(f"no thread to send with: {error}"))
+                self._note(delivery, step, TransportError(f"no thread to send with: {error}"), None, delivery.text)
 
     def _next(self) -> tuple[Delivery, int] | None:
         """The most urgent delivery, if there is one and a thread may take it. The lock is held."""

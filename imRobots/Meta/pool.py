@@ -56,16 +56,16 @@ class DaemonPool:
     def _work(self, job: Callable[[], None] | None) -> None:
         while job is not None:
             job()
-            with self._lock:
-                if self._closed:
-                    job = None
-                    continue
-                self._idle += 1
-            job = self._next()
-        with self._lock:
-            self._threads.discard(threading.current_thread())
+            job = self._wait()
 
-    def _next(self) -> Callable[[], None] | None:
+    def _wait(self) -> Callable[[], None] | None:
+        """The next job for this thread; None: it is not needed any more."""
+        me = threading.current_thread()
+        with self._lock:
+            if self._closed:
+                self._threads.discard(me)
+                return None
+            self._idle += 1
         try:
             return self._jobs.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
@@ -75,4 +75,5 @@ class DaemonPool:
                     return self._jobs.get_nowait()
                 except queue.Empty:
                     self._idle -= 1
+                    self._threads.discard(me)
                     return None

@@ -38,6 +38,8 @@ class Worker:
         Returns a ticket, for `places`. A job must not raise.
         """
         with self._changed:
+            if self._closed:
+                raise Busy(one_session=False)
             if sum(waiting == session for waiting, _ in self._waiting.values()) >= _MAX_WAITING_PER_SESSION:
                 raise Busy(one_session=True)
             self._tickets += 1

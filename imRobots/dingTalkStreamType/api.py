@@ -71,8 +71,11 @@ class Api:
                 credential = self.credential
                 body = {"appKey": credential.client_id, "appSecret": credential.client_secret}
                 answer = self._call("POST", _url("/v1.0/oauth2/accessToken"), body)
-                self._token = str(answer.get("accessToken"))
-                self._token_ends = time.monotonic() + float(answer.get("expireIn", 7200)) - _TOKEN_MARGIN
+                token, seconds = answer.get("accessToken"), answer.get("expireIn")
+                if not isinstance(token, str) or not token or not isinstance(seconds, (int, float)):
+                    raise TransportError("the answer to the request for an access token holds none")
+                self._token = token
+                self._token_ends = time.monotonic() + seconds - _TOKEN_MARGIN
             return self._token
 
     def _forget_token(self, token: str) -> None:
@@ -93,9 +96,12 @@ class Api:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token:
             headers["x-acs-dingtalk-access-token"] = token
-        path = urllib3.util.parse_url(url).path  # the query of a webhook is a secret
+        path = "a webhook"  # whose query is a secret
         try:
+            path = urllib3.util.parse_url(url).path or "/"
             response = self._http.request(method, url, body=_encode(body), headers=headers)
+        except urllib3.exceptions.LocationValueError:
+            raise ReplyRefused(f"{method} {path}: the address is not valid") from None
         except urllib3.exceptions.HTTPError as error:
             raise TransportError(f"{method} {path}: {type(error).__name__}") from error
         try:

@@ -1,4 +1,4 @@
-"""The standard cards ("互动卡片普通版"), as the JSON that DingTalk takes.
+"""The standard cards ("互动卡片普通版"), as the JSON that DingTalk takes, and markdown where there is no card.
 
 Pure: no clock, no I/O, any thread. `stamp` is a time in milliseconds that makes element ids differ from update to
 update, as in the tutorial. Fields: dingtalk "robots-send-interactive-cards" and the SDK's interactive_card.py.
@@ -15,6 +15,8 @@ Card = dict[str, Any]
 
 # A button carries the answer it rates. Four times an answer of any length would be most of the request.
 _MAX_RESPONSE = 1000
+# Bytes of JSON. A webhook message of more than 20 000 is refused (errcode 460101), with all that is around the text.
+_MAX_MARKDOWN = 19_000
 # rating -> the tutorial's feedback type, which knows only two
 _RATINGS = {
     "very_helpful": "helpful",
@@ -70,6 +72,24 @@ def final_card(question: str, answer: str, message_id: str, texts: Texts, stamp:
 def to_json(value: Any) -> str:
     """JSON with its Chinese characters as they are: escaped, they take six bytes each, and twelve when nested."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def split_markdown(text: str) -> list[str]:
+    """Parts that fit into a webhook message each, cut at the ends of paragraphs, else of lines, else anywhere."""
+    parts = []
+    rest = text
+    while _size(rest) > _MAX_MARKDOWN:
+        room = len(rest.encode("utf-8", "replace")[:_MAX_MARKDOWN].decode("utf-8", "ignore"))
+        while _size(rest[:room]) > _MAX_MARKDOWN:  # quotes and line breaks take more than a byte each
+            room = room * 9 // 10
+        cut = max(rest.rfind("\n\n", 1, room), 0) or max(rest.rfind("\n", 1, room), 0) or room
+        parts.append(rest[:cut])
+        rest = rest[cut:].lstrip("\n")
+    return [part for part in (*parts, rest) if part.strip()]
+
+
+def _size(text: str) -> int:
+    return len(to_json(text).encode("utf-8", "replace"))
 
 
 def _card(question: str, contents: list[Card]) -> Card:

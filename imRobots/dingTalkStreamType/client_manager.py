@@ -44,8 +44,10 @@ class ClientManager:
         with self._turn:
             if self.is_running():
                 log.warning("Client is already running")
-            else:
-                self._begin(message_handler)
+                return
+            if crashed := self._take_run():
+                crashed.end(Deadline(1))
+            self._begin(message_handler)
 
     def restart(self, message_handler: Any, client_id: str, client_secret: str) -> None:
         """Change over to another handler and other credentials, running or not.
@@ -65,22 +67,28 @@ class ClientManager:
 
         Blocks until then, except on the client's own thread, where the rest happens in the background.
         """
-        if self._run is not None and threading.current_thread() is self._run.thread:
+        run = self._run
+        if run is not None and threading.current_thread() is run.thread:
             stop = functools.partial(self.stop, timeout=timeout)
             threading.Thread(target=stop, name="imRobots-stop", daemon=True).start()
             return
-        with self._turn:
+        deadline = Deadline(timeout)
+        if not self._turn.acquire(timeout=timeout):
+            log.warning("Client is still being started or stopped by another thread")
+            return
+        try:
             run = self._take_run()
             if run is None:
                 log.warning("Client is not running")
                 return
             self._set("stopping")
-            deadline = Deadline(timeout)
             run.disconnect(deadline)
             run.end(deadline)
             self.handler = None
             self._set("stopped")
             log.info("Client stopped")
+        finally:
+            self._turn.release()
 
     def fail(self, error: IMRobotError) -> None:
         """Log the error; stop, if it runs, and stand for an instance that cannot run."""
@@ -115,8 +123,9 @@ class ClientManager:
                 self._set(state)
 
         def crashed(error: Exception) -> None:
-            self.error = error
-            report("failed")
+            if self._run is run:
+                self.error = error
+                self._set("failed")
 
         client = StreamClient(Credential(self.client_id, self.client_secret), on_state=report)
         client.register_callback_handler(ChatbotMessage.TOPIC, handler)
@@ -153,13 +162,17 @@ class _Run:
     def disconnect(self, deadline: Deadline) -> None:
         """Close the connection: no more messages come."""
         self._signal(self._leave)
-        self._disconnected.wait(deadline.left)
+        if threading.current_thread() is not self.thread:
+            self._disconnected.wait(deadline.left)
 
     def end(self, deadline: Deadline) -> None:
         """Let the handler finish what it has, then end the loop and its thread."""
         close = getattr(self._handler, "close", None)
         if close is not None:
-            close(deadline)
+            try:
+                close(deadline)
+            except Exception:
+                log.exception("The handler could not be closed")
         self._signal(self._finish)
         self.thread.join(deadline.left)
         if self.thread.is_alive():
@@ -191,6 +204,7 @@ class _Run:
         except asyncio.CancelledError:
             log.debug("The connection to DingTalk is closed")
         finally:
+            leave.cancel()
             self._disconnected.set()
         await self._finish.wait()
         rest = asyncio.all_tasks() - {asyncio.current_task()}

@@ -41,7 +41,12 @@ class Loader:
             manager = self._manager()
             manager.fail(as_config_error(element.fullName, error))
             return manager
-        return self.start_client(config["clientId"], config["clientSecret"], config)
+        earlier = find_manager(element.fullName, ClientManager)
+        manager = self.start_client(config["clientId"], config["clientSecret"], config)
+        if earlier not in (None, manager):  # somebody's start_client makes a manager of its own
+            earlier.stop()
+        keep_manager(element.fullName, manager, self)
+        return manager
 
     def start_client(self, client_id: str, client_secret: str, config: dict[str, Any]) -> ClientManager:
         """Start a client that answers with a `TextHandler`; a client that runs already for this element is replaced."""

@@ -59,7 +59,7 @@ def chatbot_message(data: Mapping[str, Any]) -> ChatbotMessage:
     """
     try:
         return ChatbotMessage.from_dict(dict(data))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return ChatbotMessage.from_dict({name: _string(data, name) for name in _ADDRESS if _string(data, name)})
 
 

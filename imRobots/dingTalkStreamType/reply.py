@@ -13,6 +13,7 @@ from dingtalk_stream import ChatbotMessage
 from imRobots.Meta import Outcome, ReplyRefused, Texts, TransportError
 
 from .api import Api
+from .cards import split_markdown
 from .messages import is_group
 
 # What the chat list shows of a markdown message.
@@ -41,6 +42,7 @@ class DingTalkReply:
         self._sender = sender
         self._message = incoming_message
         self._question = question
+        self._parts_sent = 0
 
     def open(self, question: str) -> str | None:
         has_staff_id = bool(self._message.sender_staff_id)
@@ -61,8 +63,10 @@ class DingTalkReply:
 
     def finish(self, handle: str | None, text: str, outcome: Outcome) -> None:
         if handle is None:
-            title = text.strip().split("\n")[0][:_TITLE_LENGTH]
-            self._post("markdown", {"title": title, "text": text})
+            parts = split_markdown(text)
+            for part in parts[self._parts_sent :]:  # when it is tried again, what was sent already is not
+                self._post("markdown", {"title": part.strip().split("\n")[0][:_TITLE_LENGTH], "text": part})
+                self._parts_sent += 1
         elif outcome == "answered":
             self._update(handle, self._sender._create_final_card(text, self._message, self._question))
         else:
@@ -78,7 +82,7 @@ class DingTalkReply:
 
     def _post(self, kind: str, content: dict[str, str]) -> None:
         webhook = self._message.session_webhook
-        if not webhook:
+        if not webhook or not isinstance(webhook, str):
             raise ReplyRefused("the message carries no session webhook to answer through")
         body: dict[str, Any] = {"msgtype": kind, kind: content}
         if self._message.sender_staff_id:

@@ -112,9 +112,13 @@ class StreamClient(DingTalkStreamClient):
             uri = f"{connection['endpoint']}?ticket={quote_plus(connection['ticket'])}"
         except (KeyError, TypeError) as error:
             raise TransportError("the gateway named no endpoint to connect to") from error
-        return await connect(
-            uri, open_timeout=10, close_timeout=2, ping_interval=_PING_SECONDS, ping_timeout=_PING_SECONDS
-        )
+        try:
+            return await connect(
+                uri, open_timeout=10, close_timeout=2, ping_interval=_PING_SECONDS, ping_timeout=_PING_SECONDS
+            )
+        except websockets.exceptions.InvalidURI:
+            # Its text has the ticket in it.
+            raise TransportError("the gateway named an endpoint that is no WebSocket address") from None
 
     async def _read(self, websocket: ClientConnection) -> None:
         """Hand out frames until the connection is closed or DingTalk asks to leave it."""
@@ -132,13 +136,16 @@ class StreamClient(DingTalkStreamClient):
     async def _acknowledge(self, websocket: ClientConnection, frame: Frame) -> None:
         try:
             ack = await self._dispatch(frame)
+            if ack is None:  # a handler of somebody's own that does not acknowledge
+                return
+            text = json.dumps(ack.to_dict())
         except Exception:
             log.exception(f"A frame of topic {_topic(frame)} could not be processed")
-            ack = _plain_ack(frame, AckMessage.STATUS_SYSTEM_EXCEPTION, "internal error")
-        if ack is None:
-            return
+            text = json.dumps(_plain_ack(frame, AckMessage.STATUS_SYSTEM_EXCEPTION, "internal error").to_dict())
+        if _headers(frame).get("messageId") is None:
+            return  # nothing that an acknowledgement could be for
         try:
-            await websocket.send(json.dumps(ack.to_dict()))
+            await websocket.send(text)
         except websockets.exceptions.ConnectionClosed:
             log.warning(f"A frame of topic {_topic(frame)} was not acknowledged: its connection is closed")
 
@@ -169,7 +176,7 @@ class StreamClient(DingTalkStreamClient):
 def _parse(raw: str | bytes) -> Frame | None:
     try:
         frame = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         frame = None
     if not isinstance(frame, dict):
         log.warning(f"A frame of {len(raw)} characters that is no JSON object was ignored")
@@ -186,14 +193,11 @@ def _topic(frame: Frame) -> str:
     return str(_headers(frame).get("topic", ""))
 
 
-def _plain_ack(frame: Frame, code: int, message: str) -> AckMessage | None:
-    message_id = _headers(frame).get("messageId")
-    if message_id is None:
-        return None
+def _plain_ack(frame: Frame, code: int, message: str) -> AckMessage:
     ack = AckMessage()
     ack.code = code
     ack.message = message
-    ack.headers.message_id = message_id
+    ack.headers.message_id = _headers(frame).get("messageId")
     ack.headers.content_type = ack.headers.CONTENT_TYPE_APPLICATION_JSON
     return ack
 

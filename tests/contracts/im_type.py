@@ -116,7 +116,10 @@ class IMTypeContract:
         manager = chat.host.get_element(chat.instance)
         chat.host.delete(chat.instance)
         assert manager.state == "stopped" and not manager.is_running()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("imRobots-")]
+        ours = [thread for thread in threading.enumerate() if thread.name.startswith("imRobots-")]
+        for thread in ours:
+            thread.join(10)
+        assert not [thread for thread in ours if thread.is_alive()]
 
     def test_stopping_lets_a_running_answer_finish(self, chat: Chat) -> None:
         asked, gate = threading.Event(), threading.Event()

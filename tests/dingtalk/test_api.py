@@ -246,6 +246,23 @@ def test_an_answer_that_is_none_is_worth_another_try(api: Api, answer: bytes) ->
         api.post_to_webhook(f"http://{peer.address}/robot", {"msgtype": "text"})
 
 
+@pytest.mark.parametrize(
+    "answer", [{}, {"accessToken": None, "expireIn": 7200}, {"accessToken": "t"}, {"accessToken": "t", "expireIn": "x"}]
+)
+def test_an_answer_without_a_token_is_worth_another_try(
+    api: Api, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    with Peer.answering(http(json.dumps(answer).encode())) as peer, pytest.raises(TransportError):
+        monkeypatch.setattr(dingtalk_stream.utils, "DINGTALK_OPENAPI_ENDPOINT", f"http://{peer.address}")
+        api.token()
+
+
+def test_a_webhook_that_is_no_address_is_refused_without_being_shown(api: Api) -> None:
+    with pytest.raises(ReplyRefused) as caught:
+        api.post_to_webhook("http://host:99999/robot?session=the-session", {"msgtype": "text"})
+    assert "the-session" not in str(caught.value) and caught.value.__cause__ is None
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(api_module, "_TIMEOUT", urllib3.Timeout(total=0.2))

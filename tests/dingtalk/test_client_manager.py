@@ -526,6 +526,52 @@ def test_a_handler_that_cannot_start_fails_the_client_and_nothing_else(
     assert manager.wait_ready(10)
 
 
+def test_what_a_crashed_client_left_is_cleared_away_by_the_next_start(
+    gateway: Gateway, manage: Manage, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(self: StreamClient, websocket: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    handler = TextHandler(host.element(ELEMENT), CONFIG)
+    manager = manage()
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamClient, "_read", crash)
+        manager.start(handler)
+        handler._running_robot()
+        eventually(lambda: manager.state == "failed", "the crash")
+    assert "imRobots-intake" in robot_threads()
+    manager.start(Mailbox())
+    assert manager.wait_ready(10)
+    eventually(lambda: "imRobots-intake" not in robot_threads(), "the end of the old handler")
+
+
+def test_a_handler_that_cannot_be_closed_is_stopped_all_the_same(
+    gateway: Gateway, connected: Connect, log: Log
+) -> None:
+    class Unclosable(Mailbox):
+        def close(self) -> None:
+            """Takes no deadline, although it should."""
+
+    manager = connected(Unclosable())
+    stop_in_time(manager)
+    is_gone(gateway, manager)
+    assert log.lines("exception", containing="could not be closed")
+
+
+def test_a_stop_does_not_wait_longer_than_asked_for_another_one(gateway: Gateway, connected: Connect, log: Log) -> None:
+    handler = Closing()
+    manager = connected(handler)
+    first = threading.Thread(target=manager.stop)
+    first.start()
+    assert handler.closing.wait(10)
+    stop_in_time(manager, timeout=0.05)
+    assert manager.state == "stopping"
+    assert log.lines("warning", containing="another thread")
+    handler.go_on.set()
+    first.join(10)
+    is_gone(gateway, manager)
+
+
 # ---- restart
 
 

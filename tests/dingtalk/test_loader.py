@@ -235,7 +235,41 @@ def test_a_file_that_is_no_text_is_an_error_too(load: Load, tmp_path: Path) -> N
     assert (manager.state, type(manager.error)) == ("failed", ConfigError)
 
 
+@pytest.mark.parametrize("found", [None, b"{}", 5, ["{}"]])
+def test_whatever_the_host_gives_for_the_file_does_not_take_the_app_down(
+    load: Load, host: FakeHost, monkeypatch: pytest.MonkeyPatch, found: Any
+) -> None:
+    monkeypatch.setattr(type(host.element(ELEMENT)), "getFile", lambda self, name, isBinary=False: found)
+    manager = load()
+    assert (manager.state, type(manager.error)) == ("failed", ConfigError)
+
+
+def test_a_render_function_that_raises_does_not_take_the_app_down(load: Load) -> None:
+    class Raising(Loader):
+        def renderTemplateString(self, source: str, **context: Any) -> str:
+            raise KeyError("a secret value")
+
+    manager = load(kind=Raising)
+    assert (manager.state, type(manager.error)) == ("failed", ConfigError)
+    assert ELEMENT in str(manager.error) and "a secret value" not in str(manager.error)
+
+
 # ---- loading again
+
+
+def test_a_start_client_of_the_references_kind_leaves_one_connection_too(gateway: Gateway, load: Load) -> None:
+    class Tutorial(Loader):
+        def start_client(self, client_id: str, client_secret: str, config: dict[str, Any]) -> ClientManager:
+            manager = ClientManager(client_id, client_secret)
+            manager.start(TextHandler(self.nodes[0], config))
+            return manager
+
+    first = load(kind=Tutorial)
+    assert first.wait_ready(10)
+    second = load(kind=Tutorial)
+    assert second.wait_ready(10)
+    assert first.state == "stopped"
+    gateway.wait_for(lambda: gateway.connections() == 1, what="one connection")
 
 
 def test_loading_twice_gives_the_same_manager_with_one_connection(gateway: Gateway, load: Load) -> None:

@@ -162,6 +162,7 @@ GARBAGE: list[Any] = [
     '"text"',
     "{}",
     "{",
+    "[" * 100_000,
     b"\xff\xfe",
     b"",
     '{"type": null}',
@@ -186,8 +187,6 @@ def test_garbage_is_survived_on_the_same_connection(gateway: Gateway, connected:
     assert gateway.wait_for(lambda: gateway.acks.get("bad-data")).code == 500
     write_and_wait(gateway, mailbox, "still there?")
     assert (opened(gateway), gateway.connections()) == (1, 1)
-    # Whether a frame without an id is acknowledged (then without an id) makes no difference to anybody.
-    gateway.protocol_errors[:] = [error for error in gateway.protocol_errors if "KeyError('messageId')" not in error]
 
 
 @pytest.mark.parametrize("garbage", GARBAGE[:10], ids=repr)
@@ -300,6 +299,31 @@ def test_an_outage_is_reported_once_and_outlived(gateway: Gateway, manage: Manag
     gateway.drop_connections()
     gateway.wait_for(lambda: opened(gateway) == 8, what="a new connection")
     assert len(log.lines("error")) == 2, "the next outage is another one"
+
+
+def test_an_endpoint_that_is_none_shows_no_ticket(
+    gateway: Gateway, manage: Manage, delays: Delays, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([{"endpoint": "http://127.0.0.1:9/connect", "ticket": "the-ticket"}])
+    ask = StreamClient.open_connection
+    monkeypatch.setattr(StreamClient, "open_connection", lambda self: next(answers, None) or ask(self))
+    manager = manage()
+    manager.start(Mailbox())
+    assert manager.wait_ready(10)
+    assert "no WebSocket address" in log.lines("error")[0]
+    assert not log.lines(containing="the-ticket")
+
+
+def test_a_handler_whose_answer_is_no_json_is_answered_by_500(gateway: Gateway, connected: Connect, log: Log) -> None:
+    class Odd(Mailbox):
+        async def process(self, callback: CallbackMessage) -> tuple[int, Any]:
+            return 200, object()
+
+    connected(Odd())
+    gateway.say("hello")
+    [ack] = gateway.wait_for(lambda: list(gateway.acks.values()), what="an acknowledgement")
+    assert ack.code == 500
+    assert log.lines("exception", containing=MESSAGE_TOPIC)
 
 
 def test_an_answer_without_an_endpoint_is_an_outage_too(

@@ -158,6 +158,12 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def _close(self) -> None:
+        self.latency = 0.0
+        # Connections are accepted in order: once this one is served, `cleanup` knows of all that came before it.
+        reader, writer = await asyncio.open_connection(*self._runner.addresses[0])
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await reader.read()
+        writer.close()
         for connection in self._connections:
             connection.transport.abort()
         await self._runner.cleanup()
@@ -284,7 +290,8 @@ class Gateway:
     def push(self, frame: Json | str | bytes) -> None:
         """Push a frame as it is: a dict with a topic to those who subscribed to it, text and bytes to anybody."""
         parsed = frame if isinstance(frame, dict) else _json_or_nothing(frame)
-        headers, subscription, content = parsed.get("headers") or {}, None, frame
+        headers, subscription, content = parsed.get("headers"), None, frame
+        headers = headers if isinstance(headers, dict) else {}
         if isinstance(frame, dict):
             content = json.dumps(frame, ensure_ascii=False)
             if "topic" in headers and frame.get("type") in ("CALLBACK", "EVENT"):
@@ -580,7 +587,7 @@ def _json_object(text: Any) -> Json:
 def _json_or_nothing(text: Any) -> Json:
     try:
         return _json_object(text.decode() if isinstance(text, bytes) else text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

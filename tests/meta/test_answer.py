@@ -214,6 +214,8 @@ def test_the_answer_is_found_in_every_shape_of_result(result: Any) -> None:
         [SimpleNamespace(type="human", content="?"), ai("old"), SimpleNamespace(type="human", content="?")],
         [human(), ai([{"type": "tool_use", "name": "find", "input": {"text": "x"}}])],
         {"content": [{"type": "reasoning", "text": "Hm."}]},
+        [human(), {"type": "ai", "tool_calls": [{"name": "find", "args": {"text": "x"}}]}],
+        [human(), {"type": "tool_use", "name": "find", "input": {"text": "x"}}],
     ],
     ids=str,
 )

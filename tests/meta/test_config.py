@@ -305,3 +305,51 @@ def test_a_wrong_file_is_an_error_of_configuration(host: FakeHost) -> None:
     host.env_vars.clear()
     with pytest.raises(ConfigError, match="AGENT is not set"):
         load(host, '{"agent": "{{AGENT}}"}')
+
+
+@pytest.mark.parametrize("depth", [600, 5000, 100_000])
+@pytest.mark.parametrize("source", ['{"agent": "a", "x": %s}', '{"agent": "{{AGENT}}", "x": {{DEEP}}}'])
+def test_what_is_nested_too_deep_is_read_or_is_an_error_of_configuration(
+    host: FakeHost, source: str, depth: int
+) -> None:
+    deep = "[" * depth + "]" * depth
+    host.env_vars["DEEP"] = deep
+    try:
+        config, _ = load(host, source.replace("%s", deep))
+    except ConfigError as error:
+        assert ROBOT in str(error)
+    else:
+        assert str(config["agent"]) in ("a", AGENT)
+        assert isinstance(config["x"], list)
+
+
+def test_a_key_that_is_no_json_is_an_error_of_configuration(host: FakeHost) -> None:
+    with pytest.raises(ConfigError, match=ROBOT):
+        load(host, '{ {{AGENT}}: 1, "agent": "a"}')
+
+
+def test_whatever_the_hosts_template_raises_is_an_error_of_configuration(host: FakeHost) -> None:
+    class Broken:
+        def renderTemplateString(self, source: str, **context: Any) -> str:
+            raise KeyError("no templates today")
+
+    host.write(ROBOT, "config.json", '{"agent": "{{AGENT}}"}')
+    with pytest.raises(ConfigError, match=f"^{ROBOT}: .*KeyError"), host.context():
+        load_config(the_element(host), Broken().renderTemplateString, RobotConfig)
+
+
+def test_a_file_may_come_as_bytes(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = '\ufeff{"agent": "{{AGENT}}", "greeting": "您好"}'
+    monkeypatch.setattr(the_element(host), "getFile", lambda name: source.encode())
+    with host.context():
+        config, _ = load_config(the_element(host), Loader().renderTemplateString, RobotConfig)
+    assert config == {"agent": AGENT, "greeting": "您好"}
+
+
+def test_where_the_app_has_no_variables_only_the_missing_one_is_named(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "env_vars", None)
+    assert load(host, '{"agent": "a"}')[0] == {"agent": "a"}
+    with pytest.raises(ConfigError, match="AGENT is not set"):
+        load(host, '{"agent": "{{AGENT}}"}')

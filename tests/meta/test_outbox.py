@@ -37,7 +37,7 @@ def host(make_host: MakeHost) -> FakeHost:
 def box(host: FakeHost) -> Iterator[Outbox]:
     box = Outbox()
     yield box
-    box.close(Deadline(0.05))  # most tests have got what they wanted long before the last word
+    box.close(Deadline(0))  # most tests have got what they wanted long before the last word
 
 
 def deliver(box: Outbox, reply: RecordingReply, question: str = "Rain?") -> Delivery:
@@ -362,7 +362,7 @@ def interposed(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outb
     monkeypatch.setattr(Interposed, "between", None)
     box = Outbox()
     yield box
-    box.close(Deadline(0.05))
+    box.close(Deadline(0))
 
 
 def test_a_last_word_that_comes_when_a_progress_was_taken_is_sent_once(interposed: Outbox) -> None:
@@ -612,6 +612,26 @@ def test_a_try_waits_for_its_delay(box: Outbox, monkeypatch: pytest.MonkeyPatch)
     assert second >= 0.1
     ((shortest, longest),) = asked
     assert 0 < shortest <= 1 <= longest <= 30
+
+
+def test_an_update_that_would_have_been_due_brings_no_try_forward(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(0.15))
+    times: list[float] = []
+
+    class Timed(RecordingReply):
+        def finish(self, handle: object, text: str, outcome: str) -> None:
+            times.append(time.monotonic())
+            super().finish(handle, text, outcome)
+
+    reply = Timed()
+    reply.raises["finish"] = [UNREACHABLE]
+    delivery = opened(box, reply)
+    delivery.progress(saying("It"), time.monotonic() + 0.03)
+    delivery.finish("It rains.", "answered")
+    assert delivery.done.result(WAIT) is True
+    first, second = times
+    assert second - first >= 0.15
+    assert reply.tried("progress") == []
 
 
 def test_others_are_served_while_one_waits_for_its_next_try(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:

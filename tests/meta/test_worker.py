@@ -317,3 +317,10 @@ def test_hundreds_of_jobs_from_many_threads_run_once_each_and_in_order() -> None
     assert ran == {session: [0, 1, 2, 3, 4] for session in ran}
     assert overlaps == []
     assert 1 < max(at_once) <= 4
+
+
+def test_a_closed_worker_starts_nothing() -> None:
+    worker = Worker(1, 10)
+    assert worker.close(Deadline(WAIT)) == 0
+    with pytest.raises(Busy):
+        worker.submit("a", lambda: None)

@@ -82,6 +82,16 @@ def test_before_the_robot_is_published_one_to_one_answers_come_as_markdown(scene
     assert not scene.gateway.cards
 
 
+def test_a_long_answer_without_a_card_comes_in_parts_that_fit(scene: Scene) -> None:
+    paragraphs = [f"{number}. " + "这是一个很长的段落。" * 60 for number in range(40)]
+    scene.agent(ReferenceAgent("\n\n".join(paragraphs), chunks=0))
+    scene.boot().say("Much?", group=False, staff=False)
+    last = scene.gateway.wait_for(lambda: [m for m in scene.gateway.webhooks if m.text.endswith(paragraphs[-1])])
+    parts = scene.gateway.webhooks
+    assert parts[-1] is last[0] and len(parts) > 1
+    assert "\n\n".join(part.text for part in parts) == "\n\n".join(paragraphs)
+
+
 def test_two_outsiders_have_sessions_of_their_own(scene: Scene) -> None:
     agent = scene.agent(ReferenceAgent("Hello!"))
     scene.boot()
