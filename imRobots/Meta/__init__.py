@@ -9,7 +9,7 @@ that a Type calls blocks, except `Robot.close`.
 Python, so that the family can be imported, and can say what is missing, where a package is not installed.
 """
 
-from .host import env_vars, find_manager, forget_manager, keep_manager, log, reload_manager, warn_once
+from .host import Manager, env_vars, find_manager, forget_manager, keep_manager, log, reload_manager, warn_once
 from .models import (
     AgentError,
     AuthError,
@@ -36,6 +36,7 @@ __all__ = [
     "Deadline",
     "IMRobotError",
     "IncomingMessage",
+    "Manager",
     "Outcome",
     "RateLimited",
     "Reply",

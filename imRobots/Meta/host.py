@@ -28,9 +28,23 @@ log: Any = _log
 
 
 class Manager(Protocol):
-    """What `load()` returns and `app.getElement` gives out: a Type's client manager."""
+    """What `load()` returns and `app.getElement` gives out: a Type's client manager.
 
-    def stop(self) -> None: ...
+    Meta calls `stop` only. The rest is what people and the contract tests look at; how it is started is the Type's own.
+    """
+
+    error: Exception | None
+    """Why it failed."""
+
+    @property
+    def state(self) -> str:
+        """`new`, `connecting`, `connected`, `reconnecting`, `stopping`, `stopped` or `failed`."""
+
+    def is_running(self) -> bool:
+        """Whether it is connected or on the way to it."""
+
+    def stop(self) -> None:
+        """First take no more messages, then close the `Robot`, then close what its answers went out through."""
 
 
 class Loader(Protocol):

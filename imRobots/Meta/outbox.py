@@ -53,6 +53,7 @@ class Outbox:
             self._put_in_line(delivery)
 
     def finish(self, delivery: Delivery, final: tuple[str, Outcome]) -> bool:
+        """Set the last word of a delivery; False if it has one already."""
         with self._changed:
             if delivery.final or delivery.done.done():
                 return False
@@ -98,8 +99,9 @@ class Outbox:
         self._changed.notify_all()
 
     def _has_room_for(self, delivery: Delivery) -> bool:
-        sentences = sum(waiting.sentence is not None for waiting in self._open)
-        return not self._closed and (delivery.sentence is None or sentences < _MAX_SENTENCES)
+        if self._closed or delivery.sentence is None:
+            return not self._closed
+        return sum(waiting.sentence is not None for waiting in self._open) < _MAX_SENTENCES
 
     def _supervise(self) -> None:
         while True:

@@ -16,7 +16,12 @@ class Reply(Protocol):
     """How one message is answered on a platform.
 
     Called on the outbox's threads, which it may block, one call at a time: `say`, or `open`, any number of `progress`,
-    `finish`. Every method raises `TransportError` where trying again may help, another `IMRobotError` where it cannot.
+    `finish`.
+
+    Every method raises `TransportError` (or its `RateLimited`) where trying again may help, and another `IMRobotError`,
+    such as `ReplyRefused`, where it cannot; anything else it raises is logged and counts as refused. After a
+    `TransportError` the same method of the same object is called again: `open` for half a minute, `finish` and `say` for
+    five; `progress` is not, the next one replaces it. So a reply that sends in parts remembers which of them are out.
     """
 
     texts: Texts
@@ -25,7 +30,7 @@ class Reply(Protocol):
     def open(self, question: str) -> Any:
         """Show that the question has arrived. Returns the card's handle, something that goes through JSON and back.
 
-        None: there is no card, so `progress` is not called.
+        None: there is no card, so nothing was shown, and `progress` is not called.
         """
 
     def progress(self, handle: Any, text: str) -> None:

@@ -70,7 +70,7 @@ class StreamClient(DingTalkStreamClient):
                 except Exception as error:  # whatever it is, the robot must come back by itself
                     say = log.debug if type(error) is trouble else log.error  # an outage is reported once
                     trouble = type(error)
-                    say(f"No connection to DingTalk for client id {self.credential.client_id}; trying on. {error!r}")
+                    say(f"No connection to DingTalk for client id {self.credential.client_id}, trying again: {error!r}")
                     await asyncio.sleep(next(delays))
                     continue
                 trouble = None

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from imRobots.Meta import ConfigError
-from tests.fakes.agents import DocumentedAgent, ReferenceAgent
+from imRobots.Meta import ConfigError, Deadline
+from tests.fakes.agents import ReferenceAgent
 from tests.fakes.host import FakeHost
 
 
@@ -24,31 +24,56 @@ class Chat(Protocol):
         """Send a message as a person (None: a picture); returns its id."""
 
     def answer(self, message_id: str) -> str:
-        """Wait for the last word to a message; returns its text."""
+        """Wait for the last word to a message; returns its text. Without cards that is the first text for it."""
 
     def shown(self, message_id: str) -> list[str]:
         """Every text that was shown for a message so far, in order."""
 
+    def wait_shown(self, message_id: str, text: str) -> None:
+        """Wait until this text is shown for a message. Not used where there are no cards."""
+
     def connections(self) -> int:
         """Connections of the robot to the platform, after those that are on their way are there."""
+
+    def drop(self) -> None:
+        """Break the connection."""
+
+    def garble(self) -> None:
+        """Let the platform send something that is no message."""
 
 
 class IMTypeContract:
     """Inherit it and define a fixture `chat`, which boots the instance with `ReferenceAgent("Hello!")` as its agent."""
 
+    has_cards = True
+    """Whether the platform has messages that can be changed after they were sent."""
+
     def test_a_question_is_answered(self, chat: Chat) -> None:
         question = chat.say("How are you?")
         assert chat.answer(question) == "Hello!"
-        assert "Thinking" in chat.shown(question)[0]
+        shown = chat.shown(question)
+        assert "Thinking" in shown[0] if self.has_cards else shown == ["Hello!"]
 
     def test_an_answer_grows(self, chat: Chat) -> None:
         gate = threading.Event()
-        chat.host.add("aiagents.ragTest", DocumentedAgent("one two three four five six", gate=gate))
+        words = ["one ", "two ", "three ", "four ", "five ", "six"]
+
+        class Slow:
+            def run(self, params: Any, chatId: str, stream_callback: Any) -> str:
+                for number, word in enumerate(words):
+                    if number == 5:
+                        assert gate.wait(10)
+                    stream_callback({"data": {"content": word}})
+                return "".join(words)
+
+        chat.host.add("aiagents.ragTest", Slow())
         question = chat.say("How are you?")
+        if self.has_cards:
+            chat.wait_shown(question, "one two three four five ")
         gate.set()
         assert chat.answer(question) == "one two three four five six"
-        texts = chat.shown(question)[1:]
-        assert all("one two three four five six".startswith(text) for text in texts)
+        if not self.has_cards:
+            assert chat.shown(question) == ["one two three four five six"]
 
     def test_the_agent_runs_in_a_context_for_the_person_who_asks(self, chat: Chat) -> None:
         agent = ReferenceAgent("Hello!")
@@ -68,6 +93,28 @@ class IMTypeContract:
         chat.answer(chat.say("Another one?"))
         assert [call.text for call in agent.calls] == ["Once?", "Another one?"]
 
+    def test_a_message_that_is_delivered_again_after_a_reload_runs_once(self, chat: Chat) -> None:
+        agent = ReferenceAgent("Hello!")
+        chat.host.add("aiagents.ragTest", agent)
+        question = chat.say("Once?")
+        chat.answer(question)
+        chat.host.save(chat.instance, "config.json", chat.host.element(chat.instance).getFile("config.json"))
+        assert chat.connections() == 1
+        chat.say("Once?", message_id=question)
+        chat.answer(chat.say("Another one?"))
+        assert [call.text for call in agent.calls] == ["Once?", "Another one?"]
+
+    def test_what_is_no_message_is_survived(self, chat: Chat) -> None:
+        chat.answer(chat.say("Ready?"))
+        chat.garble()
+        assert chat.answer(chat.say("Still there?")) == "Hello!"
+
+    def test_after_a_lost_connection_the_robot_is_back(self, chat: Chat) -> None:
+        chat.answer(chat.say("Ready?"))
+        chat.drop()
+        assert chat.connections() == 1
+        assert chat.answer(chat.say("Back?")) == "Hello!"
+
     def test_a_picture_gets_a_sentence(self, chat: Chat) -> None:
         assert "only read text" in chat.answer(chat.say(None))
 
@@ -75,8 +122,8 @@ class IMTypeContract:
         chat.host.add("aiagents.ragTest", ReferenceAgent("", error=ValueError("inner secret")))
         answer = chat.answer(chat.say("Will it work?"))
         assert "went wrong" in answer and "inner secret" not in answer
-        assert any(
-            "inner secret" in (record.traceback or "") for record in chat.host.logged("error") + chat.host.records
+        assert any("inner secret" in record.traceback for record in chat.host.records), (
+            "no traceback in the log; is the project's conftest.py loaded, which brings JitNode's log?"
         )
 
     def test_questions_of_one_person_are_answered_in_order(self, chat: Chat) -> None:
@@ -117,9 +164,10 @@ class IMTypeContract:
         chat.host.delete(chat.instance)
         assert manager.state == "stopped" and not manager.is_running()
         ours = [thread for thread in threading.enumerate() if thread.name.startswith("imRobots-")]
+        deadline = Deadline(10)
         for thread in ours:
-            thread.join(10)
-        assert not [thread for thread in ours if thread.is_alive()]
+            thread.join(deadline.left)
+        assert not [thread.name for thread in ours if thread.is_alive()]
 
     def test_stopping_lets_a_running_answer_finish(self, chat: Chat) -> None:
         asked, gate = threading.Event(), threading.Event()

@@ -9,7 +9,7 @@ import pytest
 
 from imRobots.Meta import forget_manager
 from tests.contracts.im_type import IMTypeContract
-from tests.echo.platform import EchoPlatform
+from tests.echo.echo_platform import EchoPlatform
 from tests.fakes.agents import ReferenceAgent
 from tests.fakes.host import FakeHost
 
@@ -40,13 +40,23 @@ class EchoChat:
         self._platform.wait_for(lambda: self._platform.connections() == 1)
         return self._platform.connections()
 
+    def wait_shown(self, message_id: str, text: str) -> None:
+        self._platform.wait_for(lambda: message_id in self._platform.shown and text in self.shown(message_id))
+
+    def drop(self) -> None:
+        self._platform.drop()
+
+    def garble(self) -> None:
+        for line in ("not json", "[]", "{}", '{"id": 1, "from": null, "text": null}', '{"id": "x", "text": "?"}'):
+            self._platform.send(line)
+
 
 class TestEchoType(IMTypeContract):
     @pytest.fixture
     def chat(self) -> Iterator[EchoChat]:
         with EchoPlatform() as platform, FakeHost(PROJECT, APP, env_vars={"ECHO_PORT": platform.port}) as host:
             host.add("aiagents.ragTest", ReferenceAgent("Hello!"))
-            host.boot()
+            host.boot(EchoChat.instance)
             yield EchoChat(host, platform)
             forget_manager(EchoChat.instance)
             assert platform.errors == []

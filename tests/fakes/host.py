@@ -246,9 +246,9 @@ class FakeHost:
         """Registers a ready-made execution object: an agent, a model class."""
         self._loaded[full_name] = thing
 
-    def boot(self) -> None:
-        """App initialisation is over: load what wants to be loaded then."""
-        for full_name in sorted(self._nodes):
+    def boot(self, *only: str) -> None:
+        """App initialisation is over: load what wants to be loaded then, or of that only these elements."""
+        for full_name in sorted(only or self._nodes):
             if self.element(full_name).define.get("backendLoadTime") == "afterAppInit":
                 self.get_element(full_name)
 

@@ -79,6 +79,16 @@ class Scene:
     def shown(self, message_id: str) -> list[str]:
         return [state.text for card in self._cards(message_id) for state in card.states]
 
+    def wait_shown(self, message_id: str, text: str) -> None:
+        self.gateway.wait_for(lambda: text in self.shown(message_id), what=f"{text!r} in the card")
+
+    def drop(self) -> None:
+        self.gateway.drop_connections()
+
+    def garble(self) -> None:
+        self.gateway.push("not json")
+        self.gateway.callback({"msgtype": None, "text": 5})
+
     def connections(self) -> int:
         assert self.manager.wait_ready(10)
         return self.gateway.wait_for(lambda: self.gateway.connections() == 1 and 1, what="one connection")

@@ -1,5 +1,6 @@
 """Keeps the connection to the echo platform on a thread of its own. Methods may be called from any thread."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -9,7 +10,8 @@ from imRobots.Meta import Deadline, Store, TransportError, backoff, log
 
 class ClientManager:
     def __init__(self):
-        self.state, self.error, self.store = "new", None, Store()
+        self.state, self.error = "new", None
+        self.store = Store()  # here, because it must outlive a reload
         self._sending, self._socket = threading.Lock(), None
 
     def restart(self, handler, port):
@@ -22,9 +24,9 @@ class ClientManager:
     def stop(self, *, timeout=10.0):
         if self.is_running():
             deadline, self.state = Deadline(timeout), "stopping"
+            self._ended.set()  # first no more messages, then the answers, then the connection that carries them
             self._handler.close(deadline)
-            self._ended.set()
-            if self._socket:
+            with contextlib.suppress(AttributeError, OSError):  # there is none, or none any more
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._thread.join(deadline.left)
             self.state = "stopped"
@@ -45,15 +47,19 @@ class ClientManager:
                     if self._ended.is_set():
                         return
                     self.state, delays = "connected", backoff(1, 60)
-                    with self._socket.makefile(encoding="utf-8") as lines:
-                        for line in lines:
-                            self._handler.take(json.loads(line))
+                    self._read()
             except OSError as error:
                 log.debug(f"No connection to the echo platform: {error}")
             self._socket = None
             if self.is_running():
                 self.state = "reconnecting"
             self._ended.wait(next(delays))
+
+    def _read(self):
+        with self._socket.makefile(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if not self._ended.is_set():
+                    self._handler.take(line)
 
     def _send(self, data):
         try:

@@ -1,6 +1,8 @@
 """Reads the platform's messages and answers them. `take` runs on the client's thread, `EchoReply` on the outbox's."""
 
-from imRobots.Meta import IncomingMessage, Robot, texts_for
+import json
+
+from imRobots.Meta import IncomingMessage, Robot, log, texts_for
 from imRobots.Meta.config import RobotConfig
 
 
@@ -36,13 +38,29 @@ class EchoReply:
 
 class EchoHandler:
     def __init__(self, element, config, store):
-        self.send = None  # the client manager's, once it runs
+        self.send = None  # the client manager's, because this platform takes answers over the same socket
         self._robot = Robot(element, config, lambda m: EchoReply(self.send, m, config.language), store)
 
-    def take(self, data):
-        text = data.get("text", "").strip()
-        problem = "" if text else "empty" if "text" in data else "unsupported"
-        self._robot.submit(IncomingMessage(data["id"], data["from"], data["from"], data["from"], text, problem))
+    def take(self, line):
+        message = read_message(line)
+        if message:
+            self._robot.submit(message)
+        else:
+            log.warning("A line that is no message was ignored")
 
     def close(self, deadline):
         self._robot.close(deadline)
+
+
+def read_message(line):
+    """Never raises: None for what is no message."""
+    try:
+        data = json.loads(line)
+        message_id, person, text = str(data["id"]), str(data["from"]), data.get("text")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    read = text.strip() if isinstance(text, str) else ""
+    problem = "" if read else "empty" if isinstance(text, str) else "unsupported"
+    return IncomingMessage(
+        message_id, conversation_id=person, session=person, sender_name=person, text=read, problem=problem
+    )

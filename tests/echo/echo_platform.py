@@ -41,12 +41,19 @@ class EchoPlatform:
     def say(self, text: str | None, sender: str = "Ann", message_id: str | None = None) -> str:
         """Send a message as a person; `None`: a picture. Returns its id."""
         message_id = message_id or uuid.uuid4().hex
-        message = {"id": message_id, "from": sender, "text": text}
-        if text is None:
-            del message["text"]
-        (connection,) = self.wait_for(lambda: [one for one in self._connections if _is_open(one)])
-        connection.sendall(json.dumps(message).encode("utf-8") + b"\n")
+        message = {"id": message_id, "from": sender} | ({} if text is None else {"text": text})
+        self.send(json.dumps(message))
         return message_id
+
+    def send(self, line: str) -> None:
+        (connection,) = self.wait_for(lambda: [one for one in self._connections if _is_open(one)])
+        connection.sendall(line.encode("utf-8") + b"\n")
+
+    def drop(self) -> None:
+        """Break every connection, and wait until they are gone."""
+        for connection in list(self._connections):
+            connection.shutdown(socket.SHUT_RDWR)
+        self.wait_for(lambda: not self._connections)
 
     def connections(self) -> int:
         return len(self._connections)
