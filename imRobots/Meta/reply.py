@@ -20,8 +20,8 @@ class Reply(Protocol):
 
     Every method raises `TransportError` (or its `RateLimited`) where trying again may help, and another `IMRobotError`,
     such as `ReplyRefused`, where it cannot; anything else it raises is logged and counts as refused. After a
-    `TransportError` the same method of the same object is called again: `open` for half a minute, `finish` and `say` for
-    five; `progress` is not, the next one replaces it. So a reply that sends in parts remembers which of them are out.
+    `TransportError` the same method of the same object is called again: `open` for half a minute, `finish` and `say`
+    for five. `progress` is not, the next one replaces it. So a reply that sends in parts remembers which are out.
     """
 
     texts: Texts
