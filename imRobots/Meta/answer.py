@@ -103,7 +103,7 @@ def read_result(result: Any) -> str:
     for name in ("value", "content"):  # a JitAi datatype (JitDict, JitList, Ltext ...), a message object
         if hasattr(result, name) and not callable(getattr(result, name)):
             return read_result(getattr(result, name))
-    return str(result)
+    return str(result) if isinstance(result, (int, float)) else ""  # a coroutine, say, is no answer
 
 
 def _read_list(items: Sequence[Any]) -> str:

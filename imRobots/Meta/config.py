@@ -20,6 +20,7 @@ from .models import ConfigError
 # A string of JSON, or a variable that stands outside of any string: `{"port": {{PORT}}}`.
 _STRING_OR_BARE_VARIABLE = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\w+\}\}')
 _VARIABLE = re.compile(r"\{\{(\w+)\}\}")
+_NO_VARIABLE = re.compile(r"\{\{[^{}]*\}\}")
 # A bare variable becomes a string with this mark, so that the file can be parsed before it is filled in.
 _BARE = "\0bare "
 _PLACEHOLDER = re.compile(r"\s*<[^<>]*>\s*")
@@ -84,7 +85,7 @@ def read_config(
     Raises `ConfigError` with everything that is wrong, but without any value.
     """
     # `self` and `source` are parameters of the reference's renderTemplateString, so no variable can have these names.
-    context = {key: value for key, value in env_vars.items() if key not in ("self", "source")}
+    context = {key: value for key, value in env_vars.items() if key not in ("self", "source") and value is not None}
     source = source.removeprefix("\ufeff")  # Windows Notepad begins a UTF-8 file with it
     problems: dict[str, str] = {}
     config: Any = {}
@@ -100,6 +101,8 @@ def read_config(
                 key = str(_fill(name_of_key, lambda text: render(text, **context)))
                 if unset := [variable for variable in variables if variable not in context]:
                     problems[key] = _not_set(unset)
+                if key in model.model_fields and _NO_VARIABLE.search(_VARIABLE.sub("", _text(value))):
+                    problems.setdefault(key, "write a variable as {{NAME}}: letters, digits and _ only, no blanks")
                 config[key] = _fill(value, lambda text: render(text, **context))
             except (ValueError, RecursionError):
                 what = f"{_named(variables)} does not hold a JSON value" if variables else "nested too deeply"
@@ -145,7 +148,11 @@ def _fill(template: Any, render: Callable[[str], str]) -> Any:
 
 
 def _variables(template: Any) -> list[str]:
-    return _VARIABLE.findall(template if isinstance(template, str) else json.dumps(template, ensure_ascii=False))
+    return _VARIABLE.findall(_text(template))
+
+
+def _text(template: Any) -> str:
+    return template if isinstance(template, str) else json.dumps(template, ensure_ascii=False)
 
 
 def _named(variables: list[str]) -> str:

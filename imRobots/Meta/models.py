@@ -63,7 +63,11 @@ class RateLimited(TransportError):
 
 
 class ReplyRefused(IMRobotError):
-    """The platform understood the call and refused it. Trying the same again cannot help."""
+    """The platform understood the call and refused it, with this `code`. Trying the same again cannot help."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class AgentError(IMRobotError):

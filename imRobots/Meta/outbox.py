@@ -69,7 +69,7 @@ class Outbox:
     def close(self, deadline: Deadline) -> int:
         """Go on until everything is out or the deadline has come; returns how many deliveries were given up."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._open, deadline.left)
+            self._changed.wait_for(lambda: not self._open, deadline.left * 0.9)
             self._closed = True
             lost = list(self._open)
             for delivery in lost:

@@ -41,6 +41,12 @@ class Api:
         self._token_lock = threading.Lock()
         self._token = ""
         self._token_ends = 0.0
+        self._token_error: Exception | None = None
+        self._token_failed_at = 0.0
+
+    def close(self) -> None:
+        """Close the connections that nobody uses. The next call opens a new one."""
+        self._http.clear()
 
     def open_connection(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the gateway for a Stream connection: `{"endpoint", "ticket"}`. The ticket is for one use within 90 s."""
@@ -65,12 +71,19 @@ class Api:
         return answer
 
     def token(self) -> str:
-        """The access token, fetched when there is none that is valid. Threads that need it meanwhile wait for it."""
+        """The access token, fetched when none is valid. Who needs it meanwhile waits for that one call."""
+        asked_at = time.monotonic()
         with self._token_lock:
+            if self._token_error and self._token_failed_at >= asked_at:  # the call that this one waited for
+                raise type(self._token_error)(str(self._token_error))
             if time.monotonic() >= self._token_ends:
                 credential = self.credential
                 body = {"appKey": credential.client_id, "appSecret": credential.client_secret}
-                answer = self._call("POST", _url("/v1.0/oauth2/accessToken"), body)
+                try:
+                    answer = self._call("POST", _url("/v1.0/oauth2/accessToken"), body)
+                except (AuthError, ReplyRefused, TransportError) as error:
+                    self._token_error, self._token_failed_at = error, time.monotonic()
+                    raise
                 token, seconds = answer.get("accessToken"), answer.get("expireIn")
                 if not isinstance(token, str) or not token or not isinstance(seconds, (int, float)):
                     raise TransportError("the answer to the request for an access token holds none")
@@ -110,6 +123,8 @@ class Api:
             answer = None
         if response.status == 200 and isinstance(answer, dict):
             return answer
+        if response.status == 200:
+            raise TransportError(f"{method} {path}: the answer is no JSON object")
         refusal = _error(f"{method} {path}", response.status, answer if isinstance(answer, dict) else {})
         if isinstance(refusal, _TokenExpired) and not token:
             raise AuthError(f"{refusal}; check clientId and clientSecret")
@@ -133,9 +148,9 @@ def _error(call: str, status: int, answer: Mapping[str, Any]) -> AuthError | Rep
         return _TokenExpired(text)
     if status == 429 or "QpsLimit" in code or "QpmLimit" in code or code.startswith(("send.too.fast", "send.byToken")):
         return RateLimited(text)
-    if status >= 500 or status == 200:
+    if status >= 500:
         return TransportError(text)
-    return ReplyRefused(text)
+    return ReplyRefused(text, code)
 
 
 def _url(path: str) -> str:

@@ -55,10 +55,7 @@ class ClientManager:
         The old connection is closed first. Answers of the old handler still go out while the new one works.
         """
         with self._turn:
-            old = self._take_run()
-            if old is not None:
-                old.disconnect(Deadline(5))
-                threading.Thread(target=old.end, args=(Deadline(10),), name="imRobots-stop", daemon=True).start()
+            self._leave_behind()
             self.client_id, self.client_secret = client_id, client_secret
             self._begin(message_handler)
 
@@ -93,10 +90,10 @@ class ClientManager:
     def fail(self, error: IMRobotError) -> None:
         """Log the error; stop, if it runs, and stand for an instance that cannot run."""
         log.error(str(error))
-        if self._run is not None:
-            self.stop()
-        self.error = error
-        self._set("failed")
+        with self._turn:
+            self._leave_behind()
+            self.handler, self.error = None, error
+            self._set("failed")
 
     def is_running(self) -> bool:
         """Whether the client is connected or on the way to it."""
@@ -136,6 +133,13 @@ class ClientManager:
         self._run = run = _Run(client, handler, on_crash=crashed)
         run.thread.start()
 
+    def _leave_behind(self) -> None:
+        """Disconnect what runs; its answers still go out, in the background."""
+        old = self._take_run()
+        if old is not None:
+            old.disconnect(Deadline(5))
+            threading.Thread(target=old.end, args=(Deadline(10),), name="imRobots-stop", daemon=True).start()
+
     def _take_run(self) -> _Run | None:
         run, self._run = self._run, None
         return run
@@ -170,7 +174,7 @@ class _Run:
         close = getattr(self._handler, "close", None)
         if close is not None:
             try:
-                close(deadline)
+                close(Deadline(deadline.left * 0.95))
             except Exception:
                 log.exception("The handler could not be closed")
         self._signal(self._finish)

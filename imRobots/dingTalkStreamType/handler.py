@@ -10,14 +10,13 @@ import asyncio
 import hashlib
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from dingtalk_stream import AckMessage, CallbackMessage, ChatbotHandler, ChatbotMessage
 from dingtalk_stream.frames import Headers
 
-from imRobots.Meta import Deadline, IMRobotError, IncomingMessage, Robot, Store, log, texts_for
+from imRobots.Meta import Deadline, IMRobotError, IncomingMessage, ReplyRefused, Robot, Store, log, texts_for
 from imRobots.Meta.config import RobotConfig
 
 from . import cards
@@ -98,8 +97,9 @@ class TextHandler(ChatbotHandler):
         The SDK's method with timeouts; it raises a `TransportError` or another `IMRobotError` where the SDK's returns
         "". `kwargs` are further fields of the request. Blocks.
         """
+        # The same card for the same message has the same id, so that a send which is tried again makes no second card.
         identity = (incoming_message.sender_id, incoming_message.conversation_id, incoming_message.message_id)
-        card_biz_id = hashlib.sha256(f"{identity} {uuid.uuid1()}".encode()).hexdigest()
+        card_biz_id = hashlib.sha256(cards.to_json([identity, card_data]).encode("utf-8", "replace")).hexdigest()
         options: dict[str, Any] = {"atAll": at_all}
         if at_sender:
             user = {"nickName": incoming_message.sender_nick, "userId": incoming_message.sender_staff_id}
@@ -115,7 +115,12 @@ class TextHandler(ChatbotHandler):
             body["openConversationId"] = incoming_message.conversation_id
         else:
             body["singleChatReceiver"] = cards.to_json({"userId": incoming_message.sender_staff_id})
-        self.api.send_card({**body, **kwargs})
+        try:
+            self.api.send_card({**body, **kwargs})
+        except ReplyRefused as refusal:
+            if refusal.code != "invalid.bizId":
+                raise
+            log.info(f"{self.element.fullName}: a card was there already: its send had seemed to fail")
         return card_biz_id
 
     def update_card(self, card_biz_id: str, card_data: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +137,8 @@ class TextHandler(ChatbotHandler):
             robot, self._robot, self._closed = self._robot, None, True
         if robot is not None:
             robot.close(deadline)
+        if self._api is not None:
+            self._api.close()
 
     def status(self) -> dict[str, int]:
         """Counters of what goes on; see `Robot.status`."""

@@ -7,11 +7,15 @@ starts, and by `lifecycle.py`. Needs no installed package itself, so that a miss
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager
 
 from .client_manager import ClientManager
+
+# Two threads that load the same element must not make two connections.
+_one_at_a_time = threading.Lock()
 
 
 class Loader:
@@ -29,6 +33,10 @@ class Loader:
 
         The same element gets the same manager again, so whoever holds it goes on working with the new configuration.
         """
+        with _one_at_a_time:
+            return self._load()
+
+    def _load(self) -> ClientManager:
         element = self.nodes[0]
         try:
             from imRobots.Meta.config import load_config

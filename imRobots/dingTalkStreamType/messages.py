@@ -64,7 +64,7 @@ def chatbot_message(data: Mapping[str, Any]) -> ChatbotMessage:
 
 
 def is_group(message: ChatbotMessage) -> bool:
-    return bool(message.conversation_type == _GROUP)
+    return str(message.conversation_type) == _GROUP
 
 
 def _read_text(data: Mapping[str, Any]) -> tuple[str, bool]:
@@ -85,4 +85,6 @@ def _read_text(data: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _string(data: Any, name: str) -> str:
     value = data.get(name) if isinstance(data, Mapping) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return value.strip() if isinstance(value, str) else ""

@@ -42,15 +42,17 @@ class DingTalkReply:
         self._sender = sender
         self._message = incoming_message
         self._question = question
+        self._first_card: dict[str, Any] = {}
         self._parts_sent = 0
 
     def open(self, question: str) -> str | None:
         has_staff_id = bool(self._message.sender_staff_id)
         if not has_staff_id and not is_group(self._message):
             return None  # a card to one person is addressed by staff id
+        self._first_card = self._first_card or self._sender._create_initial_card(question)
         # Somebody without a staff id cannot be @-mentioned: the send would be refused.
         card_biz_id = self._sender.reply_card(
-            card_data=self._sender._create_initial_card(question),
+            card_data=self._first_card,
             incoming_message=self._message,
             at_sender=has_staff_id,
         )

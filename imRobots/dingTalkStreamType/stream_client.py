@@ -91,6 +91,7 @@ class StreamClient(DingTalkStreamClient):
             if self.websocket is not None:
                 await self.websocket.close()
                 self.websocket = None
+            self._api.close()
 
     def open_connection(self) -> dict[str, Any]:
         """Ask the gateway for an endpoint and a ticket. Blocks; raises `TransportError` or `AuthError`."""

@@ -89,6 +89,27 @@ def test_a_token_is_used_until_5_minutes_before_its_end(
     assert len(calls(gateway, TOKEN)) == 2
 
 
+def test_everybody_who_waits_for_a_token_hears_of_its_failure_at_once(gateway: Gateway, api: Api) -> None:
+    gateway.refuse(TOKEN, status=500, code="system.error", times=100, delay=0.5)
+    together = threading.Barrier(10)
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        together.wait(10)
+        try:
+            api.token()
+        except TransportError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(errors) == 10
+    assert len([call for call in gateway.calls if call.path == TOKEN]) < 4
+
+
 def test_an_expired_token_is_renewed_once_for_many_threads(gateway: Gateway, api: Api, receive: Receive) -> None:
     conversation = receive().data["conversationId"]
     api.send_card(card(conversation))

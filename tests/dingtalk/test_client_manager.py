@@ -490,7 +490,7 @@ def test_a_running_client_that_fails_is_stopped_and_says_why(gateway: Gateway, c
     assert not manager.wait_ready(10)
     assert manager.status() == {"state": "failed"}
     assert log.lines("error") == [str(error)]
-    assert_no_thread_is_left()
+    eventually(lambda: not robot_threads(), "the end of all threads, in the background")
     gateway.wait_for(lambda: gateway.connections() == 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,16 @@ import pytest
 import imRobots.dingTalkStreamType
 from imRobots.dingTalkStreamType import ClientManager, Loader, TextHandler
 from imRobots.Meta import ConfigError, find_manager, keep_manager
-from tests.dingtalk.helpers import CLIENT_ID, CLIENT_SECRET, CONFIG, ELEMENT, Log, assert_no_thread_is_left
+from tests.dingtalk.helpers import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    CONFIG,
+    ELEMENT,
+    Log,
+    assert_no_thread_is_left,
+    eventually,
+    robot_threads,
+)
 from tests.fakes.gateway import OPEN, Gateway
 from tests.fakes.host import FakeHost
 
@@ -257,6 +267,25 @@ def test_a_render_function_that_raises_does_not_take_the_app_down(load: Load) ->
 # ---- loading again
 
 
+def test_threads_that_load_an_element_for_the_first_time_share_one_connection(gateway: Gateway, host: FakeHost) -> None:
+    together, managers = threading.Barrier(8), []
+
+    def load() -> None:
+        loader = Loader([host.element(ELEMENT)])
+        with host.context():
+            together.wait(10)
+            managers.append(loader.load())
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(managers) == 8 and len(set(managers)) == 1
+    assert managers[0].wait_ready(10)
+    gateway.wait_for(lambda: gateway.connections() == 1, what="one connection")
+
+
 def test_a_start_client_of_the_references_kind_leaves_one_connection_too(gateway: Gateway, load: Load) -> None:
     class Tutorial(Loader):
         def start_client(self, client_id: str, client_secret: str, config: dict[str, Any]) -> ClientManager:
@@ -306,7 +335,7 @@ def test_a_configuration_that_gets_worse_stops_the_client(gateway: Gateway, load
     assert load({**CONFIG, "agent": ""}) is manager
     assert manager.state == "failed"
     gateway.wait_for(lambda: gateway.connections() == 0)
-    assert_no_thread_is_left()
+    eventually(lambda: not robot_threads(), "the end of all threads, in the background")
 
 
 def test_a_configuration_that_was_mended_starts_the_same_manager(gateway: Gateway, load: Load) -> None:

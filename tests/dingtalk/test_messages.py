@@ -181,7 +181,7 @@ def test_a_withheld_text_is_a_quota_problem_under_both_documented_names(name: st
         ({"senderStaffId": None}, "$:LWCP_v1:$sender"),
         ({"senderStaffId": ""}, "$:LWCP_v1:$sender"),
         ({"senderStaffId": "  "}, "$:LWCP_v1:$sender"),
-        ({"senderStaffId": 5}, "$:LWCP_v1:$sender"),
+        ({"senderStaffId": 5}, "5"),
         ({"senderStaffId": None, "senderId": None}, "cid6EUxxxxsg=="),
         ({"senderStaffId": None, "senderId": None, "conversationId": None}, "msgrK2xxxxU+riw=="),
     ],
@@ -260,7 +260,7 @@ def test_where_the_sdk_cannot_read_a_message_a_reply_can_still_be_addressed(chan
     assert message.session_webhook == "http://127.0.0.1:9/robot/sendBySession?session=66d7"
 
 
-@pytest.mark.parametrize(("kind", "group"), [("2", True), ("1", False), (None, False), ("", False), (2, False)])
+@pytest.mark.parametrize(("kind", "group"), [("2", True), ("1", False), (None, False), ("", False), (2, True)])
 def test_only_conversation_type_2_is_a_group(kind: Any, group: bool) -> None:
     assert is_group(chatbot_message(payload(conversationType=kind))) is group
 

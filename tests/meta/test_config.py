@@ -353,3 +353,14 @@ def test_where_the_app_has_no_variables_only_the_missing_one_is_named(
     assert load(host, '{"agent": "a"}')[0] == {"agent": "a"}
     with pytest.raises(ConfigError, match="AGENT is not set"):
         load(host, '{"agent": "{{AGENT}}"}')
+
+
+@pytest.mark.parametrize("variable", ["{{ AGENT }}", "{{MY-AGENT}}", "{{}}"])
+def test_a_variable_that_is_written_in_another_way_is_pointed_out(variable: str) -> None:
+    text = refusal({"agent": variable}, AGENT="aiagents.faq")
+    assert "agent: write a variable as {{NAME}}" in text
+    assert read({"agent": "a", "greeting": "Hello {{ name }}"})[0]["greeting"] == "Hello {{ name }}"
+
+
+def test_a_variable_without_a_value_is_not_set() -> None:
+    assert "variable AGENT is not set" in refusal({"agent": "{{AGENT}}"}, AGENT=None)

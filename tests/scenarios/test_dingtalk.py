@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+import urllib3
 
 from tests.contracts.im_type import IMTypeContract
 from tests.fakes.agents import ERROR_EVENT, SIDE_EVENTS, DocumentedAgent, HiddenAgent, ReferenceAgent
@@ -314,6 +315,22 @@ def test_a_final_card_is_sent_again_until_it_is_out(scene: Scene, monkeypatch: p
     scene.gateway.refuse("interactiveCards/send", status=500, code="system.error", times=2)
     scene.boot().say("What is it?")
     assert scene.card("What is it?").text == "Hello!"
+
+
+def test_a_send_that_only_seemed_to_fail_makes_no_second_card(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imRobots.Meta.outbox.backoff", lambda first, limit: iter([0.01] * 100))
+    monkeypatch.setattr("imRobots.dingTalkStreamType.api._TIMEOUT", urllib3.Timeout(total=1))
+    gate = threading.Event()
+    scene.agent(ReferenceAgent("Hello!", gate=gate))
+    scene.boot().say("Ready?")
+    scene.gateway.card_for("Ready?")
+    scene.gateway.latency = 1.5
+    scene.say("Twice?")
+    scene.gateway.card_for("Twice?")
+    scene.gateway.latency = 0.0
+    gate.set()
+    assert scene.card("Twice?").text == "Hello!"
+    assert [card.title for card in scene.gateway.cards.values()].count("Twice?") == 1
 
 
 def test_an_expired_token_is_renewed_unnoticed(scene: Scene) -> None:
