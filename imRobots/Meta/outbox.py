@@ -160,48 +160,52 @@ class Outbox:
         text: Callable[[], str] | None = None,
     ) -> None:
         """What a call came to, and what is next."""
+        given_up = False
+        if error:
+            with self._changed:
+                say, trouble, given_up = self._note_failure(delivery, step, error)
+            say(f"{trouble} {error}")  # without the lock: a log may be slow, and agents need the lock to stream
         with self._changed:
             delivery.in_flight = False
             self._in_flight -= 1
-            if error:
-                self._note_failure(delivery, step, error)
-            else:
+            if not error:
                 delivery.delays, delivery.retry_at = None, 0.0
                 if step == FIRST:
                     delivery.opened, delivery.handle = True, handle
-                elif step == LAST:
-                    self._conclude(delivery, True)
             if step == PROGRESS:  # sent or failed, it counts; what is newer goes out next
                 delivery.updates += 1
                 if delivery.text is text:
                     delivery.text = None
+            if given_up or (step == LAST and not error):
+                self._conclude(delivery, not given_up)
             self._put_in_line(delivery)
             self._changed.notify_all()
 
-    def _note_failure(self, delivery: Delivery, step: int, error: IMRobotError) -> None:
-        """Decide whether a failed call is made again. The lock is held."""
+    def _note_failure(
+        self, delivery: Delivery, step: int, error: IMRobotError
+    ) -> tuple[Callable[[str], None], str, bool]:
+        """Decide whether a failed call is made again. The lock is held.
+
+        Returns how and what to log, and whether the delivery is given up.
+        """
         what = ("The last word", "A first card", "A progress")[step]
         if step == PROGRESS:
-            host.log.warning(f"{what} was not sent; the next update replaces it. {error}")
-            return
+            return host.log.warning, f"{what} was not sent; the next update replaces it.", False
         now = time.monotonic()
         if delivery.delays is None:
             delivery.delays = backoff(0.5, 10.0)
             delivery.give_up_at = now + (_OPEN_SECONDS if step == FIRST else _FINISH_SECONDS)
         if isinstance(error, TransportError) and now < delivery.give_up_at:
             delivery.retry_at = now + next(delivery.delays)
-            host.log.warning(f"{what} was not sent and is tried again. {error}")
-            return
+            return host.log.warning, f"{what} was not sent and is tried again.", False
         delivery.delays, delivery.retry_at = None, 0.0
         if step == FIRST:
-            host.log.error(f"{what} cannot be sent; the answer goes out without it. {error}")
             delivery.opened = True
-        elif delivery.final and delivery.handle is not None:
-            host.log.error(f"{what} cannot be sent to its card; it goes out without it. {error}")
+            return host.log.error, f"{what} cannot be sent; the answer goes out without it.", False
+        if delivery.final and delivery.handle is not None:
             delivery.handle = None
-        else:
-            host.log.error(f"{what} cannot be sent: given up. {error}")
-            self._conclude(delivery, False)
+            return host.log.error, f"{what} cannot be sent to its card; it goes out without it.", False
+        return host.log.error, f"{what} cannot be sent: given up.", True
 
     def _conclude(self, delivery: Delivery, delivered: bool) -> None:
         self._open.discard(delivery)
