@@ -9,7 +9,7 @@ that a Type calls blocks, except `Robot.close`.
 Python, so that the family can be imported, and can say what is missing, where a package is not installed.
 """
 
-from .host import Manager, env_vars, find_manager, forget_manager, keep_manager, log, reload_manager, warn_once
+from .host import Manager, find_manager, forget_manager, keep_manager, log, reload_manager
 from .models import (
     AgentError,
     AuthError,
@@ -47,12 +47,10 @@ __all__ = [
     "TransportError",
     "as_config_error",
     "backoff",
-    "env_vars",
     "find_manager",
     "forget_manager",
     "keep_manager",
     "log",
     "reload_manager",
     "texts_for",
-    "warn_once",
 ]

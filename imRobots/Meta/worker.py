@@ -35,7 +35,7 @@ class Worker:
     def submit(self, session: str, job: Job) -> int:
         """Run `job` as soon as a slot is free and the session's earlier jobs are done. Raises `Busy` when full.
 
-        Returns a ticket, for `places`. A job must not raise.
+        Returns a ticket, for `look_at_places`. A job must not raise.
         """
         with self._changed:
             if self._closed:

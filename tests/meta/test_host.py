@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from imRobots.Meta import AgentError, env_vars, find_manager, forget_manager, keep_manager, reload_manager, warn_once
+from imRobots.Meta import AgentError, find_manager, forget_manager, keep_manager, reload_manager
 from imRobots.Meta import host as meta_host
+from imRobots.Meta.host import env_vars, warn_once
 from tests.fakes import host as fakes
 from tests.fakes.agents import Agent, DocumentedAgent, HiddenAgent, JitList, ReferenceAgent
 from tests.fakes.host import CorpMember, FakeHost
