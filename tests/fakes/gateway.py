@@ -1,9 +1,12 @@
 """A stand-in for DingTalk: Stream gateway, OpenAPI and session webhooks on one loopback port.
 
-It owns what DingTalk owns (connections, tickets, tokens, conversations, cards, webhook sessions) and remembers all that
-happened, so that a test can ask what a person would have seen. It is strict: what the platform refuses is refused here.
-It offers only what the robot uses: standard cards, and webhook messages of the kinds text and markdown. It delivers no
-button click, because DingTalk pushes none of standard cards over Stream; it pushes nothing twice by itself.
+It remembers all that happened, so that a test can ask what a person would have seen. It is strict: what the platform
+refuses is refused here. It offers only what the robot uses: standard cards, and messages of the kinds text and
+markdown. It delivers no button click, because DingTalk pushes none of standard cards over Stream; it pushes nothing
+twice by itself.
+
+This file owns the server, tickets, connections and pushes; openapi.py what is called over HTTP, trouble.py what goes
+wrong on purpose.
 
 Threads: HTTP, WebSocket and `on_change` run on one daemon thread with its own event loop, and what happens is recorded
 there, so `on_change` must be quick and call nothing here that waits. All other threads use the public methods, which
@@ -14,33 +17,53 @@ them while the robot works.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
+import socket
+import ssl
+import struct
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
-from tests.fakes.records import Ack, Call, Card, CardState, Json, WebhookMessage
+from tests.fakes.openapi import (
+    SEND_CARD,
+    SEND_TO_GROUP,
+    SEND_TO_PEOPLE,
+    TOKEN,
+    UPDATE_CARD,
+    WEBHOOK,
+    OpenApi,
+    json_object,
+    json_or_nothing,
+)
+from tests.fakes.records import Ack, Call, Card, Json
+from tests.fakes.trouble import Fault, Refused, Troubles
+
+__all__ = [
+    "MESSAGE_TOPIC",
+    "OPEN",
+    "SEND_CARD",
+    "SEND_TO_GROUP",
+    "SEND_TO_PEOPLE",
+    "TOKEN",
+    "UPDATE_CARD",
+    "WEBHOOK",
+    "Gateway",
+]
 
 T = TypeVar("T")
 Topics = frozenset[tuple[str, str]]
 
 MESSAGE_TOPIC = "/v1.0/im/bot/messages/get"
 OPEN = "/v1.0/gateway/connections/open"
-TOKEN = "/v1.0/oauth2/accessToken"
-SEND_CARD = "/v1.0/im/v1.0/robot/interactiveCards/send"
-UPDATE_CARD = "/v1.0/im/robots/interactiveCards"
-WEBHOOK = "/robot/sendBySession"
 TICKET_SECONDS = 90
-TOKEN_SECONDS = 7200
-WEBHOOK_BYTES = 20_000
-CARD_ID_CHARS = 100
 
 
 @dataclass(eq=False)
@@ -53,26 +76,7 @@ class _Connection:
     unacknowledged: set[str] = field(default_factory=set)
 
 
-class _Refused(Exception):
-    """An error as the answer. With HTTP 200 it has the old API's shape: a number in the body tells."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(code)
-        self.status, self.code = status, code
-        self.body: Json = {"code": code, "requestid": uuid.uuid4().hex, "message": message}
-        if status == 200:
-            self.body = {"errcode": int(code), "errmsg": message}
-
-
-@dataclass
-class _Refusal:
-    path_part: str
-    error: _Refused
-    delay: float
-    times: int
-
-
-class Gateway:
+class Gateway(Troubles, OpenApi):
     """DingTalk with one robot; a context manager, or `start()` and `stop()`."""
 
     url = ""
@@ -84,39 +88,29 @@ class Gateway:
         client_secret: str = "demo-secret",
         latency: float = 0.0,
         on_change: Callable[[Card], None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.client_id, self.client_secret, self.on_change = client_id, client_secret, on_change
+        Troubles.__init__(self)
+        OpenApi.__init__(self, client_id, client_secret, on_change)
         # How it behaves; a test may change these at any time.
         self.latency = latency
-        self.throttle: int | None = None
         self.published = True
+        self.close_at_once = False  # a WebSocket is accepted, and closed in good order
         self.disconnect_grace = 10.0
         self.webhook_lifetime = 5400.0
         # What happened.
         self.acks: dict[str, Ack] = {}
         self.pushed: dict[str, float] = {}
-        self.cards: dict[str, Card] = {}
-        self.webhooks: list[WebhookMessage] = []
         self.calls: list[Call] = []
         self.clicks: list[tuple[Card, Json]] = []
         self.protocol_errors: list[str] = []
-        # What DingTalk knows.
         self._id = uuid.uuid4().hex
+        self._tls = tls
         self._connections: list[_Connection] = []
+        self._frozen: list[_Connection] = []
         self._tickets: dict[str, tuple[float, Topics]] = {}
-        self._token = ("", 0.0)
-        self._groups: set[str] = set()
-        self._people: dict[str, str] = {}  # userId or unionId -> one-to-one conversation
-        self._sessions: dict[str, tuple[float, str]] = {}  # -> end of life, conversation
-        self._refusals: list[_Refusal] = []
-        self._arrivals: dict[str, deque[float]] = {}
-        self._endpoints: dict[tuple[str, str], Callable[[web.Request, Json], Json | str]] = {
-            ("POST", OPEN): self._open,
-            ("POST", TOKEN): self._give_token,
-            ("POST", SEND_CARD): self._send_card,
-            ("PUT", UPDATE_CARD): self._update_card,
-            ("POST", WEBHOOK): self._receive_webhook,
-        }
+        self._asked: dict[str, Json] = {}  # msgId -> what was pushed
+        self._endpoints["POST", OPEN] = self._open
         self._changes = 0
         self._changed = threading.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,23 +144,28 @@ class Gateway:
     async def _listen(self) -> None:
         app = web.Application(client_max_size=16 * 2**20)
         app.router.add_get("/connect", self._connect)
+        app.router.add_get(f"/{self._id}", self._answer_myself)
         app.router.add_route("*", "/{path:.*}", self._serve)
         # Calls that hang on purpose must not hold up the end of a test.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024, ssl_context=self._tls).start()
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def _close(self) -> None:
-        self.latency = 0.0
         # Connections are accepted in order: once this one is served, `cleanup` knows of all that came before it.
-        reader, writer = await asyncio.open_connection(*self._runner.addresses[0])
-        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        trusting = ssl._create_unverified_context() if self._tls else None
+        reader, writer = await asyncio.open_connection(*self._runner.addresses[0], ssl=trusting)
+        writer.write(f"GET /{self._id} HTTP/1.0\r\n\r\n".encode())
         await reader.read()
         writer.close()
-        for connection in self._connections:
+        for connection in self._connections + self._frozen:
             connection.transport.abort()
         await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}  # calls that hang on purpose
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None, "the gateway is not started"
@@ -197,7 +196,7 @@ class Gateway:
         """The newest card with this question as its title, or with this message's id in its buttons."""
 
         def belongs(card: Card) -> bool:
-            values = [_json_or_nothing(button.get("value")) for button in card.buttons]
+            values = [json_or_nothing(button.get("value")) for button in card.buttons]
             return card.title == message_id_or_question or any(
                 value.get("message_id") == message_id_or_question for value in values
             )
@@ -213,6 +212,7 @@ class Gateway:
         cards = [f"{card.title!r} {card.state}" for card in list(self.cards.values())[-5:]]
         return (
             f"{self.connections()} connection(s), {len(self.acks)} ack(s), {len(self.webhooks)} webhook message(s), "
+            f"{len(self.sent)} sent message(s), "
             f"last cards {cards}, last calls {calls}, protocol errors {self.protocol_errors}"
         )
 
@@ -224,7 +224,7 @@ class Gateway:
     # ---- talking to the robot
 
     def connections(self) -> int:
-        """Open connections, those that were told to disconnect included."""
+        """Open connections, those that were told to disconnect included, but not the half-open ones."""
         return len(self._connections)
 
     def say(
@@ -271,12 +271,18 @@ class Gateway:
         in_group = payload.get("conversationType") == "2"
         if in_group:
             self._groups.add(place)
-        for person in (payload.get("senderStaffId"), payload.get("senderUnionId")):
-            if person:
-                self._people[person] = private if in_group else place
+        for known, person in ((self._staff, "senderStaffId"), (self._unions, "senderUnionId")):
+            if payload.get(person):
+                known[payload[person]] = private if in_group else place
         self._sessions[session] = (time.monotonic() + self.webhook_lifetime, place)
+        msg_id = str(payload.get("msgId", ""))
+        self._asked[msg_id] = payload
         self.callback(payload)
-        return str(payload.get("msgId", ""))
+        return msg_id
+
+    def redeliver(self, message_id: str) -> str:
+        """Push once more what a person said: same payload, new frame; returns its headers.messageId."""
+        return self.callback(self._asked[message_id])
 
     def callback(self, data: Json, topic: str = MESSAGE_TOPIC) -> str:
         """Push any callback; returns its headers.messageId."""
@@ -289,7 +295,7 @@ class Gateway:
 
     def push(self, frame: Json | str | bytes) -> None:
         """Push a frame as it is: a dict with a topic to those who subscribed to it, text and bytes to anybody."""
-        parsed = frame if isinstance(frame, dict) else _json_or_nothing(frame)
+        parsed = frame if isinstance(frame, dict) else json_or_nothing(frame)
         headers, subscription, content = parsed.get("headers"), None, frame
         headers = headers if isinstance(headers, dict) else {}
         if isinstance(frame, dict):
@@ -303,18 +309,32 @@ class Gateway:
         self._run(send())
 
     def drop_connections(self, code: int | None = None) -> None:
-        """Lose every connection: without a close frame, or closed with this code."""
+        """Lose every connection: without a close frame, or closed with this code. Half-open ones are always aborted."""
 
         async def drop() -> None:
             dropped, self._connections = self._connections, []
-            for connection in dropped:
-                if code is None:
-                    connection.transport.abort()
+            for connection in self._frozen if code is not None else dropped + self._frozen:
+                connection.transport.abort()
             if code is not None:
                 await asyncio.gather(*(connection.socket.close(code=code) for connection in dropped))
             self._notify()
 
         self._run(drop())
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Let the connections of this moment go half open: TCP stays, but nothing is read, answered or delivered there.
+
+        Later connections are healthy. What is dead stays dead: `freeze(False)` revives nothing.
+        """
+
+        async def die() -> None:
+            for connection in self._connections:
+                connection.transport.pause_reading()
+            self._frozen, self._connections = self._frozen + self._connections, []
+            self._notify()
+
+        if frozen:
+            self._run(die())
 
     def click(self, card: Card, rating_label: str) -> bool:
         """A person clicks a button. A Stream robot is told nothing of it, so this only takes a note: always False."""
@@ -355,7 +375,7 @@ class Gateway:
         return [connection for connection in self._connections if not connection.silent]
 
     def _choose(self, subscription: tuple[str, str] | None) -> _Connection:
-        candidates = self._listening()
+        candidates = self._listening() or self._frozen  # to the sender, a dead peer looks alive
         if not candidates:
             raise AssertionError(f"no open connection that gets messages; {self._situation()}")
         if subscription:
@@ -369,7 +389,9 @@ class Gateway:
             connection.unacknowledged.add(frame_id)
         self.pushed = self.pushed | {name: time.monotonic() for name in (frame_id, msg_id) if name}
         try:
-            if isinstance(content, bytes):
+            if connection in self._frozen:
+                pass  # lost, and nobody knows
+            elif isinstance(content, bytes):
                 await connection.socket.send_bytes(content)
             else:
                 await connection.socket.send_str(content)
@@ -377,61 +399,45 @@ class Gateway:
             raise AssertionError(f"the connection went away during the push; {self._situation()}") from exc
         self._notify()
 
-    # ---- trouble
-
-    def expire_tokens(self) -> None:
-        self._token = ("", 0.0)
-
-    def refuse(
-        self, path_part: str, *, status: int, code: str, times: int = 1, message: str = "refused", delay: float = 0.0
-    ) -> None:
-        """Answer the next `times` calls on such paths with this error; with status 200 `code` is an errcode."""
-        self._refusals.append(_Refusal(path_part, _Refused(status, code, message), delay, times))
-
-    def _trouble(self, path: str, at: float) -> tuple[_Refused | None, float]:
-        for refusal in self._refusals:
-            if refusal.times > 0 and refusal.path_part in path:
-                refusal.times -= 1
-                return refusal.error, refusal.delay
-        if self.throttle is not None and path != WEBHOOK:  # that one is no OpenAPI
-            recent = self._arrivals.setdefault(path, deque())
-            while recent and recent[0] <= at - 1:
-                recent.popleft()
-            if len(recent) >= self.throttle:  # a throttled call does not count itself
-                return _Refused(403, "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi", "too many calls"), 0.0
-            recent.append(at)
-        return None, 0.0
-
     # ---- WebSocket
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         expires, topics = self._tickets.pop(request.query.get("ticket", ""), (0.0, frozenset()))
         if time.monotonic() >= expires:
             return web.json_response({"code": "authFailed", "message": "ticket unknown, used or expired"}, status=401)
-        socket = web.WebSocketResponse(timeout=1)
-        await socket.prepare(request)
+        websocket = web.WebSocketResponse(timeout=1, autoping=False)  # a half-open connection sends no pong
+        await websocket.prepare(request)
+        if self.close_at_once:
+            await websocket.close(code=WSCloseCode.OK)
+            return websocket
         assert request.transport is not None
-        connection = _Connection(uuid.uuid4().hex, socket, request.transport, topics)
+        connection = _Connection(uuid.uuid4().hex, websocket, request.transport, topics)
         self._connections.append(connection)
         self._notify()
         try:
-            async for frame in socket:
+            async for frame in websocket:
                 if frame.type is WSMsgType.ERROR:
                     break
+                if connection in self._frozen or frame.type is WSMsgType.PONG:
+                    continue
+                if frame.type is WSMsgType.PING:
+                    await websocket.pong(frame.data)
+                    continue
                 problem = self._read_ack(connection, frame.data)
                 if problem:
                     self.protocol_errors.append(f"{problem}: {frame.data[:200]!r}")
                 self._notify()
         finally:
-            if connection in self._connections:
-                self._connections.remove(connection)
+            for connections in (self._connections, self._frozen):
+                if connection in connections:
+                    connections.remove(connection)
             self._notify()
-        return socket
+        return websocket
 
     def _read_ack(self, connection: _Connection, text: str | bytes) -> str:
         """Record an acknowledgement, or say what is wrong with it."""
         try:
-            ack = _json_object(text)
+            ack = json_object(text)
             code, data, frame_id = ack["code"], ack.get("data") or "", str(ack["headers"]["messageId"])
             if data:
                 json.loads(data)
@@ -448,153 +454,84 @@ class Gateway:
 
     # ---- HTTP
 
+    def count(self, path: str) -> int:
+        """Calls that arrived at exactly this path."""
+        return sum(call.path == path for call in self.calls)
+
+    def refused(self, path: str | None = None) -> int:
+        """Calls that were answered with an error, at exactly this path or at any."""
+        return sum(call.refused and path in (None, call.path) for call in self.calls)
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        at = time.monotonic()
         raw = await request.read()
-        body = _json_or_nothing(raw)
-        call = Call(request.method, request.path, body, request.headers.copy(), at)
+        call = Call(request.method, request.path, json_or_nothing(raw), request.headers.copy(), time.monotonic())
         self.calls.append(call)
         self._notify()
         # Limits look at the arrival. Everything else happens when the call is answered.
-        error, delay = self._trouble(request.path, at)
-        await asyncio.sleep(self.latency + delay)
-        try:
-            if error:
-                raise error
-            call.status, answer = 200, self._answer(request, raw)
-        except _Refused as refused:
-            call.status, call.code, answer = refused.status, refused.code, refused.body
+        fault = self._fault_for(call.path, call.at, throttled=call.path != WEBHOOK)  # that one is no OpenAPI
+        await asyncio.sleep(self.latency + fault.delay)
+        if fault.kind == "reset":
+            return _abort(request)
+        answer = self._decide(call, request, raw, fault)
         self._notify()
+        if fault.kind == "lost":
+            return _abort(request)
+        if fault.kind == "garbage":
+            return web.Response(text="<html>It works!", content_type="text/html")
         if isinstance(answer, str):
             return web.Response(text=answer, content_type="application/xml")
+        if fault.kind == "trickle":
+            return await _trickle(request, call.status, answer, fault.pause)
         return web.json_response(answer, status=call.status)
 
-    def _answer(self, request: web.Request, raw: bytes) -> Json | str:
-        endpoint = self._endpoints.get((request.method, request.path))
-        if endpoint is None:
-            raise _Refused(404, "InvalidAction.NotFound", "there is no such API")
-        if request.path in (SEND_CARD, UPDATE_CARD):
-            token, expires = self._token
-            given = request.headers.get("x-acs-dingtalk-access-token")
-            if not given or given != token or time.monotonic() >= expires:
-                raise _Refused(400, "InvalidAuthentication", "不合法的access_token")
+    def _decide(self, call: Call, request: web.Request, raw: bytes, fault: Fault) -> Json | str:
+        """The call takes effect, or is refused."""
         try:
-            body = _json_object(raw.decode())
-        except ValueError as exc:
-            raise _Refused(400, "param.isNotJson", f"the body is not a JSON object in UTF-8: {exc}") from exc
-        if request.content_type != "application/json":
-            raise _Refused(400, "param.isNotJson", "the body is not declared as application/json")
-        if request.path == WEBHOOK and len(raw) > WEBHOOK_BYTES:
-            raise _Refused(200, "460101", f"message too long, exceed {WEBHOOK_BYTES} bytes")
-        return endpoint(request, body)
+            if fault.error:
+                raise fault.error.with_traceback(None)  # the same object for many calls; it must not grow
+            answer = self._answer(request, raw)
+            call.status = 200
+            return answer
+        except Refused as refused:
+            call.status, call.code, call.refused = refused.status, refused.code, True
+            return refused.body
+
+    async def _answer_myself(self, _: web.Request) -> web.Response:
+        return web.Response()
 
     def _open(self, request: web.Request, body: Json) -> Json | str:
         if "application/json" not in request.headers.get("Accept", ""):
             return "<response/>"  # as DingTalk: without this header its answers are XML
         if (body.get("clientId"), body.get("clientSecret")) != (self.client_id, self.client_secret):
-            raise _Refused(401, "authFailed", "鉴权失败")
+            raise Refused(401, "authFailed", "鉴权失败")
         try:
             topics = frozenset((item["type"], item["topic"]) for item in body["subscriptions"])
         except (KeyError, TypeError) as exc:
-            raise _Refused(400, "param.error", "subscriptions") from exc
+            raise Refused(400, "param.error", "subscriptions") from exc
         if any(kind == "EVENT" and topic != "*" for kind, topic in topics):
-            raise _Refused(400, "param.error", "events are subscribed as a whole")
+            raise Refused(400, "param.error", "events are subscribed as a whole")
         ticket = str(uuid.uuid4())
         self._tickets[ticket] = (time.monotonic() + TICKET_SECONDS, topics)
         return {"endpoint": self.url.replace("http", "ws", 1) + "/connect", "ticket": ticket}
 
-    def _give_token(self, _: web.Request, body: Json) -> Json:
-        if (body.get("appKey"), body.get("appSecret")) != (self.client_id, self.client_secret):
-            raise _Refused(400, "invalidClientIdOrSecret", "无效的clientId或者clientSecret")
-        token, expires = self._token
-        if time.monotonic() >= expires:
-            token = uuid.uuid4().hex
-        self._token = (token, time.monotonic() + TOKEN_SECONDS)
-        return {"accessToken": token, "expireIn": TOKEN_SECONDS}
 
-    def _send_card(self, _: web.Request, body: Json) -> Json:
-        if body.get("cardTemplateId") != "StandardCard":
-            raise _Refused(400, "template.isNotExist", "cardTemplateId")
-        if body.get("robotCode") != self.client_id:
-            raise _Refused(400, "invalid.robotCode", "robotCode")
-        state = _card_state(body)
-        card_id = body.get("cardBizId")
-        if not isinstance(card_id, str) or not 0 < len(card_id) <= CARD_ID_CHARS or card_id in self.cards:
-            raise _Refused(400, "invalid.bizId", "cardBizId is missing, too long or used")
-        card = Card(card_id, self._receiver(body), body, [state])
-        try:
-            people = json.loads((body.get("sendOptions") or {}).get("atUserListJson", "[]"))
-            valid = isinstance(people, list) and all(isinstance(one["userId"], str) and one["userId"] for one in people)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            valid = False
-        if not valid:
-            raise _Refused(400, "param.error", "sendOptions.atUserListJson")
-        self.cards = self.cards | {card_id: card}
-        return self._accept(card)
-
-    def _receiver(self, body: Json) -> str:
-        """The conversation that a card goes to."""
-        group, single = body.get("openConversationId"), body.get("singleChatReceiver")
-        if (group is None) == (single is None):
-            raise _Refused(400, "param.error", "either openConversationId or singleChatReceiver")
-        if single is None:
-            if not isinstance(group, str) or group not in self._groups:
-                raise _Refused(400, "invalid.openConversationId", "openConversationId")
-            return group
-        person = _json_or_nothing(single)
-        conversation = self._people.get(str(person.get("userId") or person.get("unionId")))
-        if conversation is None:
-            raise _Refused(400, "invalid.user", "singleChatReceiver")
-        return conversation
-
-    def _update_card(self, _: web.Request, body: Json) -> Json:
-        card = self.cards.get(str(body.get("cardBizId")))
-        if card is None:
-            raise _Refused(400, "cardInstance.notExist", "cardBizId")
-        card.states.append(_card_state(body))
-        return self._accept(card)
-
-    def _accept(self, card: Card) -> Json:
-        if self.on_change:
-            self.on_change(card)
-        return {"processQueryKey": uuid.uuid4().hex}
-
-    def _receive_webhook(self, request: web.Request, body: Json) -> Json:
-        expires, conversation = self._sessions.get(request.query.get("session", ""), (0.0, ""))
-        if time.monotonic() >= expires:
-            raise _Refused(200, "300001", "session 不存在")
-        kind = body.get("msgtype")
-        needed = {"text": ["content"], "markdown": ["text", "title"]}.get(str(kind), [])
-        parts = body.get(str(kind))
-        if not needed or not isinstance(parts, dict) or any(not str(parts.get(name) or "").strip() for name in needed):
-            raise _Refused(200, "40035", "不合法的参数")
-        self.webhooks.append(WebhookMessage(conversation, body, time.monotonic(), str(kind), parts[needed[0]]))
-        return {"errcode": 0, "errmsg": "ok"}
+def _abort(request: web.Request) -> web.Response:
+    """Reset the connection: an orderly end would look like a complete answer to a careless client."""
+    if request.transport is not None:
+        tcp = request.transport.get_extra_info("socket")
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
+    return web.Response()  # goes nowhere
 
 
-def _json_object(text: Any) -> Json:
-    """Strict: one object, and none of the constants that only Python knows."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
-    value = json.loads(text, parse_constant=refuse) if isinstance(text, str) else None
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def _json_or_nothing(text: Any) -> Json:
-    try:
-        return _json_object(text.decode() if isinstance(text, bytes) else text)
-    except (ValueError, RecursionError):
-        return {}
-
-
-def _card_state(body: Json) -> CardState:
-    data = _json_or_nothing(body.get("cardData"))
-    contents = data.get("contents")
-    shaped = isinstance(data.get("config"), dict) and isinstance(data.get("header"), dict)
-    if not shaped or not isinstance(contents, list) or not all(isinstance(element, dict) for element in contents):
-        raise _Refused(400, "param.isNotJson", "cardData is not a JSON string with config, header and contents")
-    return CardState(time.monotonic(), data)
+async def _trickle(request: web.Request, status: int, answer: Json, pause: float) -> web.StreamResponse:
+    body = json.dumps(answer).encode()
+    headers = {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(body))}
+    response = web.StreamResponse(status=status, headers=headers)
+    with contextlib.suppress(ConnectionError):  # the robot need not wait for the end
+        await response.prepare(request)
+        for at in range(len(body)):
+            await asyncio.sleep(pause if at else 0)
+            await response.write(body[at : at + 1])
+        await response.write_eof()
+    return response

@@ -12,6 +12,8 @@ Simulated, that is, our own guess or choice:
   not documented here; the strict reading keeps a robot correct under every other one. Contexts nest, and each has its
   own current user. `isolated=False` plays a host whose current user leaks between threads.
 - `element_has_env=False` plays the host of the reference pages, where an element knows its `app` but no `env`.
+- `app_path` plays the two readings of `env.getAppPath`: a whole path, or one below `env.rootPath`; "missing", and no
+  `app_folder`, play a host where nothing is at that place.
 - `drop_on_save` plays the three answers to "is a loaded element thrown away when its configuration is saved?": never
   (the default), "before" or "after" the Type's onUpdate.
 - Hooks run in the calling thread, in the process of the caller, and hooks are looked up on the element's own Type only.
@@ -32,10 +34,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
+
+AppPath = Literal["absolute", "relative", "missing"]
 
 APP_ID = "demoOrg.demoApp"
 ENV_ID = "JRE_standin"
+NO_FOLDER = Path(__file__).resolve() / "apps" / "demoApp"  # below a file: it cannot even be made
 # JitNode's builder drops these. `tests` and `.venv` are ours: this repository's root stands in for an app's folder.
 SKIPPED_FOLDERS = {"node_modules", ".git", "dist", "test", "__pycache__", "tests", ".venv"}
 JIT_MODULES = ["jit", "jit.commons", "jit.commons.utils", "jit.commons.utils.logger", "jit.errcode"]
@@ -109,12 +114,24 @@ app = _StrictApp()
 class FakeEnv:
     def __init__(self, host: FakeHost) -> None:
         self.envId = ENV_ID
+        self.rootPath = str(host.app_folder.parent)
         self._host = host
 
     def getReqContext(self, appId: str) -> AbstractContextManager[None]:
-        if appId != APP_ID:
-            raise ValueError(f"no app {appId!r} in this environment")
+        self._check(appId)
         return self._host._request()
+
+    def getAppPath(self, appId: str) -> str:
+        self._check(appId)
+        folder = self._host.app_folder
+        if self._host.app_path == "missing":
+            folder = folder.with_name(f"{folder.name}-missing")
+        return folder.name if self._host.app_path == "relative" else str(folder)
+
+    @staticmethod
+    def _check(app_id: str) -> None:
+        if app_id != APP_ID:
+            raise ValueError(f"no app {app_id!r} in this environment")
 
 
 class FakeApp:
@@ -192,13 +209,19 @@ class FakeHost:
         log_to: Callable[[str, str], None] | None = None,
         element_has_env: bool = True,
         drop_on_save: str = "never",
+        app_folder: Path | None = None,
+        app_path: AppPath = "absolute",
     ) -> None:
+        if app_path not in get_args(AppPath):
+            raise ValueError(f"app_path is one of {get_args(AppPath)}, not {app_path!r}")
         if drop_on_save not in ("never", "before", "after"):
             raise ValueError(f"drop_on_save is never, before or after, not {drop_on_save!r}")
         self.env_vars: dict[str, Any] = {} if env_vars is None else env_vars
         self.element_has_env = element_has_env
         self.records: list[LogRecord] = []
         self.contexts_entered = 0
+        self.app_folder = NO_FOLDER if app_folder is None else app_folder.resolve()
+        self.app_path = app_path
         self.app = FakeApp(self)
         self._roots = [str(Path(root).resolve()) for root in roots]
         self._isolated = isolated

@@ -1,10 +1,11 @@
-"""What the stand-in DingTalk remembers: acknowledgements, calls, webhook messages, cards with every state they had.
+"""What the stand-in DingTalk remembers: acknowledgements, calls, messages, cards with every state they had.
 
 Pure data, times in seconds of `time.monotonic()`. Any thread may read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,17 +31,35 @@ class Call:
     body: Json
     headers: Mapping[str, str]
     at: float
-    status: int = 0  # until it is answered
+    status: int = 0  # until DingTalk has decided; the robot need not have heard of it
     code: str = ""
+    refused: bool = False  # also by an error that comes with HTTP 200
 
 
 @dataclass
-class WebhookMessage:
+class SentMessage:
+    """What one conversation got to see by the robot's own message API."""
+
     conversation: str
     body: Json
     at: float
     kind: str
     text: str
+
+    @property
+    def mentions(self) -> list[str]:
+        return []  # that API mentions nobody
+
+
+@dataclass
+class WebhookMessage(SentMessage):
+    """The same by a session webhook."""
+
+    @property
+    def mentions(self) -> list[str]:
+        """Who is told: only those that are asked for in `at` and stand in the text."""
+        asked = (self.body.get("at") or {}).get("atUserIds") or []
+        return [person for person in asked if re.search(rf"@{re.escape(person)}(?![A-Za-z0-9_-])", self.text)]
 
 
 @dataclass

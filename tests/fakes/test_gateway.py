@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,18 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.fakes import gateway as gateway_module
-from tests.fakes.gateway import MESSAGE_TOPIC, OPEN, SEND_CARD, TOKEN, UPDATE_CARD, Gateway
+from tests.fakes.certificates import PrivateCA
+from tests.fakes.gateway import (
+    MESSAGE_TOPIC,
+    OPEN,
+    SEND_CARD,
+    SEND_TO_GROUP,
+    SEND_TO_PEOPLE,
+    TOKEN,
+    UPDATE_CARD,
+    WEBHOOK,
+    Gateway,
+)
 
 SECRETS = {"clientId": "ding-demo", "clientSecret": "demo-secret"}
 MESSAGES = {"type": "CALLBACK", "topic": MESSAGE_TOPIC}
@@ -35,10 +49,10 @@ class Robot:
         self.sockets.close()
         self.http.close()
 
-    def call(self, method: str, path: str, body: Any, **headers: str) -> requests.Response:
+    def call(self, method: str, path: str, body: Any, timeout: float = 5, **headers: str) -> requests.Response:
         headers = {"x-acs-dingtalk-access-token": self.token, "Accept": "application/json"} | headers
         url = path if path.startswith("http") else self.gateway.url + path
-        return self.http.request(method, url, json=body, headers=headers, timeout=5)
+        return self.http.request(method, url, json=body, headers=headers, timeout=timeout)
 
     def open(self, *subscriptions: dict[str, str]) -> str:
         answer = self.call("POST", OPEN, {**SECRETS, "subscriptions": subscriptions or [MESSAGES]}).json()
@@ -50,9 +64,9 @@ class Robot:
         self.gateway.wait_for(lambda: self.gateway.connections() == count)
         return socket
 
-    def enter(self, uri: str) -> ClientConnection:
+    def enter(self, uri: str, **options: Any) -> ClientConnection:
         # Without a limit of the queue: frames that nobody reads must not hold up the closing.
-        return self.sockets.enter_context(connect(uri, proxy=None, max_queue=None))
+        return self.sockets.enter_context(connect(uri, proxy=None, max_queue=None, **options))
 
     def log_in(self) -> None:
         self.token = self.call("POST", TOKEN, {"appKey": "ding-demo", "appSecret": "demo-secret"}).json()["accessToken"]
@@ -66,6 +80,11 @@ class Robot:
             **changes,
         }
         return self.call("POST", SEND_CARD, {name: value for name, value in body.items() if value is not None})
+
+    def write(self, path: str, msg_key: str, msg_param: Any, **where: Any) -> requests.Response:
+        param = msg_param if isinstance(msg_param, str) else json.dumps(msg_param)
+        body = {"robotCode": "ding-demo", "msgKey": msg_key, "msgParam": param, **where}
+        return self.call("POST", path, {name: value for name, value in body.items() if value is not None})
 
     def update(self, card_id: str, data: str) -> requests.Response:
         return self.call("PUT", UPDATE_CARD, {"cardBizId": card_id, "cardData": data})
@@ -219,6 +238,27 @@ def test_raw_frames(robot: Robot) -> None:
     assert [socket.recv(timeout=5) for _ in range(3)] == ["{broken", b"\x00\x01", '{"type": "SYSTEM", "headers": {}}']
 
 
+def test_a_field_of_a_message_can_be_set(robot: Robot) -> None:
+    socket = robot.connect()
+    robot.gateway.say("/help")
+    robot.gateway.say("/help", isAdmin=True)
+    assert [message(socket)["isAdmin"] for _ in range(2)] == [False, True]
+
+
+def test_a_message_can_be_delivered_again(robot: Robot) -> None:
+    socket = robot.connect()
+    msg_id = robot.gateway.say("why?")
+    again = robot.gateway.redeliver(msg_id)
+    first, second = receive(socket), receive(socket)
+    assert first["data"] == second["data"]
+    assert second["headers"]["messageId"] == again != first["headers"]["messageId"]
+    for frame in (first, second):
+        socket.send(ack(frame))
+    robot.gateway.wait_for(lambda: len(robot.gateway.acks) == 2)
+    webhook = json.loads(second["data"])["sessionWebhook"]
+    assert robot.call("POST", webhook, {"msgtype": "text", "text": {"content": "x"}}).json()["errcode"] == 0
+
+
 # ---- acknowledgements
 
 
@@ -306,6 +346,102 @@ def test_the_robot_may_close(robot: Robot) -> None:
     assert robot.gateway.protocol_errors == []
 
 
+def test_a_connection_can_be_closed_at_once(robot: Robot) -> None:
+    robot.gateway.close_at_once = True
+    socket = robot.enter(robot.open())
+    with pytest.raises(ConnectionClosed) as closed:
+        socket.recv(timeout=5)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1000
+    assert robot.gateway.connections() == 0
+    robot.gateway.close_at_once = False
+    robot.connect()
+
+
+def test_pings_are_answered(robot: Robot) -> None:
+    socket = robot.connect()
+    assert socket.ping().wait(5)
+    socket.pong()  # an unasked one is no protocol error
+    assert socket.ping().wait(5)
+    assert robot.gateway.protocol_errors == []
+
+
+def test_a_half_open_connection_is_dead_and_does_not_know(robot: Robot) -> None:
+    dead = robot.connect()
+    before = robot.gateway.callback({})
+    frame = receive(dead)
+    robot.gateway.freeze()
+    assert robot.gateway.connections() == 0
+    with pytest.raises(AssertionError, match="get messages"):
+        robot.gateway.wait_connected(timeout=0)
+    lost = robot.gateway.say("is anybody there?")  # nobody, but DingTalk believes so
+    assert lost in robot.gateway.pushed
+    dead.send(ack(frame))
+    pong = dead.ping()
+    healthy = robot.connect()
+    robot.gateway.freeze(False)
+    for _ in range(20):
+        robot.gateway.callback({})
+    assert [message(healthy) for _ in range(20)] == [{}] * 20
+    assert healthy.ping().wait(5)
+    with pytest.raises(TimeoutError):
+        dead.recv(timeout=0.1)
+    assert not pong.is_set()
+    assert before not in robot.gateway.acks
+    robot.gateway.drop_connections(1001)
+    for socket, clean in ((dead, False), (healthy, True)):
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=5)
+        assert (closed.value.rcvd is not None) == clean
+
+
+def test_a_half_open_connection_cannot_be_closed_in_good_order(robot: Robot) -> None:
+    dead = robot.enter(robot.open(), close_timeout=0.05)
+    robot.gateway.wait_connected()
+    robot.gateway.freeze()
+    dead.close()
+    with pytest.raises(ConnectionClosed) as closed:
+        dead.recv(timeout=5)
+    assert closed.value.sent is not None
+    assert closed.value.rcvd is None
+
+
+def test_stop_does_not_wait_for_the_half_open() -> None:
+    with Gateway() as gateway:
+        robot = Robot(gateway)
+        robot.connect()
+        gateway.freeze()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 2
+    robot.close()
+
+
+def test_with_certificates(tmp_path: Path) -> None:
+    authority = PrivateCA()
+    bundle = authority.write_bundle(tmp_path)
+    with Gateway(tls=authority.server_context()) as gateway:
+        robot = Robot(gateway)
+        assert gateway.url.startswith("https://")
+        with pytest.raises(requests.exceptions.SSLError):
+            robot.log_in()
+        robot.http.verify = str(bundle)
+        uri = robot.open()
+        assert uri.startswith("wss://")
+        socket = robot.enter(uri, ssl=ssl.create_default_context(cafile=str(bundle)))
+        gateway.wait_connected()
+        gateway.say("hi")
+        assert message(socket)["sessionWebhook"].startswith("https://")
+        gateway.trouble(TOKEN, "reset")
+        with pytest.raises(requests.ConnectionError):
+            robot.log_in()
+        gateway.freeze()
+        pong = socket.ping()
+        gateway.drop_connections()
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=5)
+        assert not pong.is_set()
+        robot.close()
+
+
 # ---- token
 
 
@@ -323,6 +459,17 @@ def test_token(robot: Robot) -> None:
     assert code(robot.send()) == (400, "InvalidAuthentication")
     robot.log_in()
     assert robot.token != first
+
+
+@pytest.mark.parametrize("refusal", [(401, "Unauthorized"), (400, "40014"), (400, "42001")])
+def test_how_a_token_is_refused_can_be_chosen(robot: Robot, refusal: tuple[int, str]) -> None:
+    robot.gateway.token_refusal = refusal
+    robot.token = "old"
+    assert code(robot.update("card-1", card_data(""))) == refusal
+    assert code(robot.write(SEND_TO_GROUP, "sampleText", {"content": "Hi"})) == refusal
+    assert code(robot.write(SEND_TO_PEOPLE, "sampleText", {"content": "Hi"})) == refusal
+    robot.log_in()
+    assert code(robot.update("card-1", card_data(""))) == (400, "cardInstance.notExist")
 
 
 # ---- cards
@@ -392,6 +539,18 @@ def test_a_card_id_is_used_once(robot: Robot, conversation: str) -> None:
     assert code(robot.update("card-1", "{}")) == (400, "param.isNotJson")
 
 
+def test_a_repeated_card_may_be_accepted_without_effect(robot: Robot, conversation: str) -> None:
+    robot.gateway.repeated_card = "accept"
+    changes: list[str] = []
+    robot.gateway.on_change = lambda card: changes.append(card.text)
+    robot.send(openConversationId=conversation)
+    answer = robot.send(openConversationId=conversation, cardData=card_data("twice"))
+    assert answer.status_code == 200 and answer.json()["processQueryKey"]
+    assert changes == ["thinking"]
+    assert [state.text for state in robot.gateway.cards["card-1"].states] == ["thinking"]
+    assert code(robot.send(openConversationId="cid-unknown")) == (400, "invalid.openConversationId")
+
+
 def test_a_one_to_one_card_goes_to_a_person(robot: Robot) -> None:
     socket = robot.connect()
     robot.gateway.say("why?", group=False)
@@ -429,6 +588,118 @@ def test_webhook(robot: Robot) -> None:
     assert len(robot.gateway.webhooks) == 2
 
 
+@pytest.mark.parametrize(
+    "at", [{"atUserIds": [None]}, {"atUserIds": ["staff-Ann", 7]}, {"atUserIds": "staff-Ann"}, ["x"]]
+)
+def test_a_webhook_message_mentions_people_by_their_ids(robot: Robot, at: Any) -> None:
+    socket = robot.connect()
+    robot.gateway.say("hi")
+    url = message(socket)["sessionWebhook"]
+    body = {"msgtype": "text", "text": {"content": "Hello @None @7"}, "at": at}
+    assert robot.call("POST", url, body).json()["errcode"] == 40035
+    assert robot.gateway.webhooks == []
+
+
+def test_only_who_stands_in_the_text_is_mentioned(robot: Robot) -> None:
+    socket = robot.connect()
+    robot.gateway.say("hi")
+    url = message(socket)["sessionWebhook"]
+    asked = ["staff-Ann", "staff-An", "staff.Bob", "staff-Eve", "+"]
+    content = "@staff-Ann你好, staff-Eve @staffxBob @staff-Zoe @+"
+    for body in (
+        {"msgtype": "text", "text": {"content": content}, "at": {"atUserIds": asked}},
+        {"msgtype": "markdown", "markdown": {"title": content, "text": "x @staff-Eve"}, "at": {"atUserIds": asked}},
+        {"msgtype": "text", "text": {"content": content}, "at": None},
+    ):
+        assert robot.call("POST", url, body).json()["errcode"] == 0
+    assert [webhook.mentions for webhook in robot.gateway.webhooks] == [["staff-Ann", "+"], ["staff-Eve"], []]
+
+
+# ---- the robot's own messages
+
+
+def test_what_is_said_to_a_group(robot: Robot, conversation: str) -> None:
+    answer = robot.write(SEND_TO_GROUP, "sampleText", {"content": "Hi @staff-Ann"}, openConversationId=conversation)
+    assert answer.status_code == 200 and answer.json()["processQueryKey"]
+    robot.write(SEND_TO_GROUP, "sampleMarkdown", {"title": "T", "text": "# Hi"}, openConversationId=conversation)
+    seen = [(sent.conversation, sent.kind, sent.text, sent.mentions) for sent in robot.gateway.sent]
+    assert seen == [(conversation, "text", "Hi @staff-Ann", []), (conversation, "markdown", "# Hi", [])]
+    assert robot.gateway.sent[0].body["msgKey"] == "sampleText"
+
+
+def test_what_is_said_to_people(robot: Robot) -> None:
+    socket = robot.connect()
+    robot.log_in()
+    for sender in ("Ann", "Bob", "Cid"):
+        robot.gateway.say("why?", sender=sender, group=sender == "Bob", senderUnionId=f"union-{sender}")
+    ann, bob, _ = (message(socket)["conversationId"] for _ in range(3))
+    robot.gateway.flow_controlled = {"staff-Cid", "staff-Nobody"}
+    people = ["staff-Nobody", "staff-Ann", "union-Ann", "staff-Bob", "staff-Cid"]
+    answer = robot.write(SEND_TO_PEOPLE, "sampleText", {"content": "Hi"}, userIds=people)
+    assert answer.status_code == 200
+    assert answer.json()["invalidStaffIdList"] == ["staff-Nobody", "union-Ann"]
+    assert answer.json()["flowControlledStaffIdList"] == ["staff-Cid"]
+    to_ann, to_bob = robot.gateway.sent
+    assert (to_ann.conversation, to_ann.text) == (ann, "Hi")
+    assert to_bob.conversation not in (ann, bob)  # not the group, in which Bob wrote
+    assert robot.gateway.said(ann) == [to_ann]
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "expected"),
+    [
+        *[
+            (path, wrong, expected)
+            for path in (SEND_TO_GROUP, SEND_TO_PEOPLE)
+            for wrong, expected in [
+                ({}, None),
+                ({"robotCode": None}, "invalidParameter.robotCode.empty"),
+                ({"robotCode": "ding-other"}, "invalidParameter.robotCode.invalid"),
+                ({"msgKey": "sampleLink"}, "invalidParameter.msgKey.invalid"),
+                ({"msgKey": None}, "invalidParameter.msgKey.invalid"),
+                ({"msgParam": '{"content": " "}'}, "invalidParameter.msgParam.invalid"),
+                ({"msgParam": '{"content": 7}'}, "invalidParameter.msgParam.invalid"),
+                ({"msgParam": {"content": "Hi"}}, "invalidParameter.msgParam.invalid"),
+                ({"msgParam": "Hi"}, "invalidParameter.msgParam.invalid"),
+                ({"msgKey": "sampleMarkdown", "msgParam": '{"text": "Hi"}'}, "invalidParameter.msgParam.invalid"),
+                ({"msgParam": '{"content":"%s"}' % ("好" * 4995 + "a")}, None),
+                ({"msgParam": '{"content":"%s"}' % ("好" * 4995 + "ab")}, "invalidParameter.msgParam.tooLong"),
+            ]
+        ],
+        (SEND_TO_GROUP, {"openConversationId": "cid-unknown"}, "invalid.openConversationId"),
+        (SEND_TO_GROUP, {"openConversationId": None}, "invalid.openConversationId"),
+        (SEND_TO_PEOPLE, {"userIds": None}, "invalidParameter.userIds.empty"),
+        (SEND_TO_PEOPLE, {"userIds": []}, "invalidParameter.userIds.empty"),
+        (SEND_TO_PEOPLE, {"userIds": [None]}, "invalidParameter.userIds.empty"),
+        (SEND_TO_PEOPLE, {"userIds": "staff-Ann"}, "invalidParameter.userIds.empty"),
+        (SEND_TO_PEOPLE, {"userIds": ["staff-Ann"] * 21}, "invalidParameter.userIds.overMax"),
+    ],
+)
+def test_refused_messages(
+    robot: Robot, conversation: str, path: str, wrong: dict[str, Any], expected: str | None
+) -> None:
+    where = {"openConversationId": conversation} if path == SEND_TO_GROUP else {"userIds": ["staff-Ann"]}
+    good = {"robotCode": "ding-demo", "msgKey": "sampleText", "msgParam": '{"content": "Hi"}', **where}
+    body = {name: value for name, value in {**good, **wrong}.items() if value is not None}
+    answer = robot.call("POST", path, body)
+    assert (answer.status_code, answer.json().get("code")) == ((400, expected) if expected else (200, None))
+    assert len(robot.gateway.sent) == (0 if expected else 1)
+
+
+def test_all_that_was_said_in_the_order_of_time(robot: Robot) -> None:
+    socket = robot.connect()
+    robot.log_in()
+    robot.gateway.say("hi")
+    robot.gateway.say("hi", conversation="cid-other")
+    first, second = message(socket), message(socket)
+    for text in ("one", "three"):
+        robot.call("POST", first["sessionWebhook"], {"msgtype": "text", "text": {"content": text}})
+        group = first["conversationId"] if text == "one" else second["conversationId"]
+        robot.write(SEND_TO_GROUP, "sampleText", {"content": f"after {text}"}, openConversationId=group)
+    assert [said.text for said in robot.gateway.said()] == ["one", "after one", "three", "after three"]
+    assert [said.text for said in robot.gateway.said("cid-other")] == ["after three"]
+
+
 # ---- any call
 
 
@@ -462,6 +733,149 @@ def test_refusals_are_used_up(robot: Robot) -> None:
     assert robot.call("POST", "/robot/sendBySession?session=x", {}).json() == {"errcode": -1, "errmsg": "refused"}
 
 
+def test_a_refusal_may_have_a_body_of_its_own_and_no_end(robot: Robot) -> None:
+    robot.log_in()
+    banned = {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "x"}
+    robot.gateway.refuse(UPDATE_CARD, status=403, code="", body=banned, times=math.inf)
+    robot.gateway.refuse(SEND_CARD, status=200, code="", body={"success": False})
+    for _ in range(3):
+        answer = robot.update("x", card_data(""))
+        assert (answer.status_code, answer.json()) == (403, banned)
+    answer = robot.send()
+    assert (answer.status_code, answer.json()) == (200, {"success": False})
+    assert robot.gateway.cards == {}
+    robot.gateway.calm()
+    assert code(robot.update("x", card_data(""))) == (400, "cardInstance.notExist")
+
+
+def test_calls_are_counted(robot: Robot) -> None:
+    robot.log_in()
+    robot.update("x", "{}")
+    robot.call("POST", f"{WEBHOOK}?session=x", {})
+    robot.gateway.refuse(TOKEN, status=200, code="", body={})
+    robot.call("POST", TOKEN, {})
+    count, refused = robot.gateway.count, robot.gateway.refused
+    assert [count(path) for path in (TOKEN, UPDATE_CARD, WEBHOOK, SEND_CARD, "/v1.0")] == [2, 1, 1, 0, 0]
+    assert [refused(path) for path in (TOKEN, UPDATE_CARD, WEBHOOK, SEND_CARD)] == [1, 1, 1, 0]
+    assert refused() == 3
+    assert [call.refused for call in robot.gateway.calls] == [False, True, True, True]
+
+
+@pytest.fixture
+def card(robot: Robot, conversation: str) -> Iterator[str]:
+    """A card that can be updated."""
+    robot.send(openConversationId=conversation)
+    yield "card-1"
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("reset", "thinking"), ("lost", "grown")])
+def test_a_connection_breaks_before_or_after_the_effect(robot: Robot, card: str, kind: Any, seen: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, kind)
+    with pytest.raises(requests.ConnectionError, match="reset by peer"):
+        robot.update(card, card_data("grown"))
+    assert robot.gateway.cards[card].text == seen
+    assert robot.gateway.calls[-1].status == (200 if kind == "lost" else 0)
+    assert robot.update(card, card_data("again")).status_code == 200
+
+
+def test_a_call_hangs_without_effect(robot: Robot, card: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, "hang", seconds=0.15)
+    begun = time.monotonic()
+    assert robot.update(card, card_data("grown")).status_code == 504
+    assert time.monotonic() - begun >= 0.15
+    assert robot.gateway.cards[card].text == "thinking"
+
+
+def test_stop_does_not_wait_for_what_hangs_or_is_late() -> None:
+    with Gateway() as gateway:
+        gateway.trouble(TOKEN, "hang", seconds=math.inf)
+        gateway.trouble(TOKEN, "late", seconds=60)
+        for _ in range(2):
+            robot = Robot(gateway)
+            with pytest.raises(requests.ReadTimeout):
+                robot.call("POST", TOKEN, {}, timeout=0.05)
+            robot.close()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 2
+    assert [call.status for call in gateway.calls] == [0, 0]
+
+
+def test_a_late_update_lands_after_the_robot_has_given_up(robot: Robot, card: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, "late", seconds=0.2)
+    with pytest.raises(requests.ReadTimeout):
+        robot.call("PUT", UPDATE_CARD, {"cardBizId": card, "cardData": card_data("stale")}, timeout=0.05)
+    robot.http.close()
+    robot.update(card, card_data("newer"))
+    assert robot.gateway.cards[card].text == "newer"
+    robot.gateway.wait_for(lambda: robot.gateway.cards[card].text == "stale")
+    late, newer = (call for call in robot.gateway.calls if call.path == UPDATE_CARD)
+    assert (late.status, newer.status) == (200, 200)
+    assert robot.gateway.cards[card].states[-1].at - late.at >= 0.2
+
+
+def test_an_answer_trickles(robot: Robot, card: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, "trickle", times=2, seconds=0.001)
+    begun = time.monotonic()
+    answer = robot.update(card, card_data("grown"))
+    assert robot.gateway.cards[card].text == "grown"
+    assert answer.json()["processQueryKey"]
+    assert time.monotonic() - begun >= 0.001 * (len(answer.content) - 1)
+    assert code(robot.update("x", card_data(""))) == (400, "cardInstance.notExist")  # refusals trickle, too
+
+
+def test_a_trickle_defeats_a_timeout_between_bytes(robot: Robot, card: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, "trickle", seconds=0.006)
+    begun = time.monotonic()
+    robot.call("PUT", UPDATE_CARD, {"cardBizId": card, "cardData": card_data("grown")}, timeout=0.2)
+    assert time.monotonic() - begun > 0.3
+
+
+def test_an_answer_is_garbage(robot: Robot, card: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, "garbage")
+    answer = robot.update(card, card_data("grown"))
+    assert answer.status_code == 200
+    with pytest.raises(requests.JSONDecodeError):
+        answer.json()
+    assert robot.gateway.cards[card].text == "grown"
+
+
+def test_troubles_are_used_up_or_calmed(robot: Robot, card: str) -> None:
+    robot.gateway.trouble(UPDATE_CARD, "garbage", times=2)
+    answers = [robot.update(card, card_data("")) for _ in range(3)]
+    assert [answer.text[0] for answer in answers] == ["<", "<", "{"]
+    robot.gateway.trouble("interactiveCards", "garbage", times=math.inf)
+    assert [robot.update(card, card_data("")).text[0] for _ in range(3)] == ["<"] * 3
+    robot.gateway.calm()
+    assert robot.update(card, card_data("")).text[0] == "{"
+    with pytest.raises(ValueError, match="slow"):
+        robot.gateway.trouble(UPDATE_CARD, "slow")  # type: ignore[arg-type]
+
+
+def test_the_month_is_used_up_by_what_was_accepted(robot: Robot, card: str) -> None:
+    gateway = robot.gateway
+    assert gateway.month_calls == 1
+    gateway.month_limit = 3
+    robot.update("x", card_data(""))
+    gateway.refuse(UPDATE_CARD, status=500, code="system.busy")
+    robot.update(card, card_data("refused"))
+    assert gateway.month_calls == 1
+    assert [robot.update(card, card_data("")).status_code for _ in range(3)] == [200, 200, 403]
+    assert gateway.calls[-1].code == "Forbidden.AccessDenied.ApiCountLimitForOrg"
+    assert code(robot.send()) == (403, "Forbidden.AccessDenied.ApiCountLimitForOrg")
+    assert code(robot.write(SEND_TO_PEOPLE, "sampleText", {})) == (403, "Forbidden.AccessDenied.ApiCountLimitForOrg")
+    robot.log_in()
+    socket = robot.connect()
+    gateway.drop_connections()
+    socket = robot.connect()
+    gateway.say("hi")
+    webhook = message(socket)["sessionWebhook"]
+    assert robot.call("POST", webhook, {"msgtype": "text", "text": {"content": "x"}}).json()["errcode"] == 0
+    assert gateway.month_calls == 3
+    gateway.month_limit = None
+    assert robot.update(card, card_data("")).status_code == 200
+    assert gateway.month_calls == 4
+
+
 def test_throttle_counts_per_path(robot: Robot) -> None:
     robot.log_in()
     robot.gateway.throttle = 2
@@ -469,6 +883,20 @@ def test_throttle_counts_per_path(robot: Robot) -> None:
     assert codes == [400, 400, 403, 403]
     assert robot.gateway.calls[-1].code == "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi"
     assert code(robot.send()) != (403, robot.gateway.calls[-1].code)
+
+
+def test_throttle_looks_at_any_second(robot: Robot) -> None:
+    robot.log_in()
+    robot.gateway.refuse(UPDATE_CARD, status=500, code="system.busy")
+    robot.gateway.throttle = 3
+    for _ in range(3):  # a refused call has arrived, too
+        robot.update("x", "{}")
+    first = robot.gateway.calls[-3].at
+    while code(robot.update("x", "{}"))[0] == 403:
+        assert time.monotonic() - first < 3
+    arrivals = [call.at for call in robot.gateway.calls if call.path == UPDATE_CARD and call.status != 403]
+    assert len(arrivals) == 4
+    assert arrivals[3] - arrivals[0] >= 1
 
 
 def test_latency_comes_between_arrival_and_answer(robot: Robot, conversation: str) -> None:

@@ -281,6 +281,30 @@ def test_app_has_nothing_undocumented(host: FakeHost) -> None:
             the_app().anything = 1
 
 
+@pytest.mark.parametrize("app_path", ["absolute", "relative"])
+def test_the_app_says_where_it_is(root: Path, app_path: Any) -> None:
+    with FakeHost(root, app_folder=root / "imRobots" / "..", app_path=app_path) as host, host.context():
+        env = the_app().env
+        assert type(env.rootPath) is type(env.getAppPath(APP_ID)) is str
+        assert Path(env.rootPath, env.getAppPath(APP_ID)) == root.resolve()
+        assert Path(env.getAppPath(APP_ID)).is_absolute() == (app_path == "absolute")
+        if app_path == "relative":
+            assert env.getAppPath(APP_ID) == root.name
+        with pytest.raises(ValueError, match="elsewhere"):
+            env.getAppPath("org.elsewhere")
+
+
+@pytest.mark.parametrize(("with_folder", "app_path"), [(False, "absolute"), (False, "relative"), (True, "missing")])
+def test_the_app_may_be_nowhere(root: Path, with_folder: bool, app_path: Any) -> None:
+    with FakeHost(root, app_folder=root if with_folder else None, app_path=app_path) as host, host.context():
+        env = the_app().env
+        assert not Path(env.rootPath, env.getAppPath(APP_ID)).exists()
+        assert not Path(env.getAppPath(APP_ID)).exists()
+        assert (env.rootPath == str(root.parent)) == with_folder
+    with pytest.raises(ValueError, match="somewhere"):
+        FakeHost(root, app_path="somewhere")  # type: ignore[arg-type]
+
+
 def test_contexts_nest_and_are_counted(host: FakeHost) -> None:
     with host.context():
         the_app().currentUser = "outer"
