@@ -34,8 +34,10 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_robot_left() -> Iterator[None]:
     """Stop what a test left running, and forget what is remembered for the life of a process."""
     yield
-    from imRobots.Meta import host
+    from imRobots.Meta import host, limiter, store
 
     for full_name in list(builtins.__dict__["__imRobots__"]):
         host.forget_manager(full_name)
     host.warn_once.cache_clear()
+    store._open_store.cache_clear()
+    limiter.limiter_for.cache_clear()

@@ -9,34 +9,41 @@ that a Type calls blocks, except `Robot.close`.
 Python, so that the family can be imported, and can say what is missing, where a package is not installed.
 """
 
+from .health import Health, one_line
 from .host import Manager, find_manager, forget_manager, keep_manager, log, reload_manager
 from .models import (
     AgentError,
     AuthError,
     Busy,
+    Cause,
     ConfigError,
     IMRobotError,
     IncomingMessage,
+    Misconfigured,
     RateLimited,
     ReplyRefused,
     TransportError,
+    Unconfirmed,
     as_config_error,
 )
 from .reply import Outcome, Reply
 from .robot import Robot
-from .store import Store
+from .store import Store, open_store
 from .texts import Texts, texts_for
-from .timing import Deadline, backoff
+from .timing import Deadline, backoff, utc
 
 __all__ = [
     "AgentError",
     "AuthError",
     "Busy",
+    "Cause",
     "ConfigError",
     "Deadline",
+    "Health",
     "IMRobotError",
     "IncomingMessage",
     "Manager",
+    "Misconfigured",
     "Outcome",
     "RateLimited",
     "Reply",
@@ -45,12 +52,16 @@ __all__ = [
     "Store",
     "Texts",
     "TransportError",
+    "Unconfirmed",
     "as_config_error",
     "backoff",
     "find_manager",
     "forget_manager",
     "keep_manager",
     "log",
+    "one_line",
+    "open_store",
     "reload_manager",
     "texts_for",
+    "utc",
 ]

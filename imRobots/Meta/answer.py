@@ -24,6 +24,9 @@ _GAPS = (1.6, 2, 2.5, 3.5, 4, 5, 6, 8, 10, 12, 13, 14, 14, 14, 14, 20, 40, 80)
 # JitAi's AIAgent reference documents these chunk types; the others that it names only in prose are unknown.
 _TEXT = "TEXT_MESSAGE_CONTENT"
 _NOT_TEXT = ("REASONING", "TOOL", "ERROR")
+# Chunks of these types (the AG-UI protocol's, as far as JitAi documents them) tell of words and of the run itself. Any
+# other may tell of an act: a tool's call, a step, an interrupt.
+_NO_ACT = ("TEXT", "REASONING", "THINKING", "RUN", "ERROR")
 # In a list of messages these are not the agent's words.
 _THE_ASKER = ("human", "user")
 _NOT_THE_AGENT = ("system", "tool", "reasoning", "thinking")
@@ -82,6 +85,12 @@ def read_chunk(chunk: object) -> tuple[str, str]:
     if not isinstance(piece, str) or (isinstance(kind, str) and kind.startswith(_NOT_TEXT)):
         return "", ""
     return piece, "" if kind in ("", _TEXT) else str(kind)
+
+
+def tells_of_an_act(chunk: object) -> bool:
+    """Whether the agent has begun to do something, or may have, besides thinking and speaking."""
+    kind = chunk.get("type") if isinstance(chunk, Mapping) else None
+    return bool(kind) and not str(kind).startswith(_NO_ACT)
 
 
 def read_result(result: Any) -> str:

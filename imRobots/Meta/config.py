@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from .host import env_vars, warn_once
 from .models import ConfigError
@@ -31,7 +31,9 @@ class RobotConfig(BaseModel):
 
     `agent`: fullName of the agent that answers. `agentCall`: how to call an agent whose signature cannot be read.
     `language`: of the sentences that are not the agent's. `maxConcurrency`: agents running at a time. `maxQueue`:
-    questions that may wait for one.
+    questions that may wait for one. `agentTimeout`: seconds that one may run. `resumeWithin`: seconds after which a
+    question that a killed process left is not asked again. `apiQps`: calls of each of the platform's APIs in a second,
+    0 for no limit. `monthlyApiBudget`: calls in a month.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
@@ -41,6 +43,22 @@ class RobotConfig(BaseModel):
     language: Literal["auto", "en-US", "zh-CN"] = "auto"
     maxConcurrency: int = Field(default=32, ge=1, le=1000)
     maxQueue: int = Field(default=1000, ge=0, le=100_000)
+    agentTimeout: float = Field(default=300.0, gt=0, le=86_400)
+    resumeWithin: float = Field(default=600.0, ge=0, le=86_400)
+    apiQps: int = Field(default=20, ge=0, le=10_000)
+    monthlyApiBudget: int | None = Field(default=None, ge=1)
+
+    def __repr_args__(self) -> Any:
+        """Without the keys that nobody knows: one of them may be a misspelt secret."""
+        return [(name, value) for name, value in super().__repr_args__() if name in type(self).model_fields]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_a_switch_where_it_may_be(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field and field.annotation is not bool:  # Python would take it for a number
+            raise ValueError("must not be true or false")
+        return value
 
     @field_validator("*")
     @classmethod

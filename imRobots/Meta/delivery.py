@@ -6,14 +6,28 @@ every field. The methods return at once and may be called from any thread.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from .answer import MAX_UPDATES
 from .reply import Outcome, Reply
 
-LAST, FIRST, PROGRESS = range(3)  # the steps, the most urgent first
+LAST, FIRST, PROGRESS = range(3)  # the urgency of a step, the most urgent first
+
+# Where there is no card, somebody who has no answer after so many seconds is told that it is being worked on.
+_PATIENCE = 3.0
+
+Api = Literal["open", "update", "say"]
+
+
+class Step(NamedTuple):
+    """What is to be sent next, on the monotonic clock not before `due`. Platforms count each `api` by itself."""
+
+    urgency: int
+    due: float
+    api: Api
 
 
 class Lane(Protocol):
@@ -29,20 +43,35 @@ class Delivery:
     `done` resolves to True when the last word is out, to False when it was given up.
     """
 
-    def __init__(self, outbox: Lane, reply: Reply, question: str, done: Future[bool]) -> None:
+    def __init__(
+        self,
+        outbox: Lane,
+        reply: Reply,
+        question: str,
+        done: Future[bool],
+        on_open: Callable[[Any], None] = lambda handle: None,
+    ) -> None:
+        """`on_open` is called on a sending thread with the handle of the card, None if there is none."""
         self._outbox = outbox
         self.reply = reply
         self.question = question
         self.done = done
+        self.on_open = on_open
+        self.asked_at = time.monotonic()
         self.sentence: str | None = None
         self.opened = False
         self.handle: Any = None
+        self.reassured = False
         self.text: Callable[[], str] | None = None
         self.text_due = 0.0
         self.updates = 0
+        self.frugal = False  # set before it is opened: no progress is shown
         self.final: tuple[str, Outcome] | None = None
+        self.unsure = False  # an update went out unconfirmed, and may still land on the card
+        self.repeat_at = 0.0  # when the last word is sent once more, because of that
+        self.ended = False
         self.in_flight = False
-        self.in_line: tuple[int, float, int] | None = None  # step, not before, number of its place in line
+        self.in_line: tuple[Step, int] | None = None  # and the number of its place in line
         self.delays: Iterator[float] | None = None
         self.retry_at = 0.0
         self.give_up_at = 0.0
@@ -50,6 +79,10 @@ class Delivery:
     def open(self) -> None:
         """Send the first card."""
         self._outbox.change(self)
+
+    def resume(self, handle: Any) -> None:
+        """Go on with a card that is there already; None: without any."""
+        self._outbox.change(self, opened=True, handle=handle)
 
     def say(self, sentence: str) -> None:
         """Instead of a card: one sentence."""
@@ -71,16 +104,21 @@ class Delivery:
         return self.text is not None or self.updates > 0
 
     @property
-    def next_step(self) -> tuple[int, float] | None:
-        """What is to be sent next, and not before which time; None if nothing."""
-        if self.in_flight or self.done.done():
+    def next_step(self) -> Step | None:
+        """None if nothing is to be sent."""
+        if self.in_flight:
             return None
+        if self.ended:
+            return Step(PROGRESS, self.repeat_at, "update") if self.repeat_at else None
         if self.sentence is not None:
-            return LAST, self.retry_at
+            return Step(LAST, self.retry_at, "say")
         if not self.opened:
-            return FIRST, self.retry_at
+            return Step(FIRST, self.retry_at, "open")
         if self.final:
-            return LAST, self.retry_at
-        if self.text is None or self.handle is None or self.updates >= MAX_UPDATES - 1:
+            return Step(LAST, self.retry_at, "say" if self.handle is None else "update")
+        if self.handle is None:
+            return None if self.reassured else Step(FIRST, self.asked_at + _PATIENCE, "say")
+        # The last two are for the last word, and for its repetition.
+        if self.text is None or self.frugal or self.updates >= MAX_UPDATES - 2:
             return None
-        return PROGRESS, self.text_due
+        return Step(PROGRESS, self.text_due, "update")

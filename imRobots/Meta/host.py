@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 from .answer import read_result
@@ -92,6 +93,21 @@ def forget_manager(full_name: str) -> None:
 def env_vars() -> dict[str, Any]:
     """The app's environment variables. Only where JitNode calls us."""
     return dict(app.envVars or {})
+
+
+def data_folder(element: Any) -> Path | None:
+    """Where the family keeps its files in the app's data directory, None if that cannot be found.
+
+    Only where JitNode calls us. `rootPath` and `getAppPath` are documented (Environ reference), `appData` is where an
+    app's databases and files lie (JitNode directory reference); whether the path is absolute is not said.
+    """
+    try:
+        env = _env(element)
+        app_folder = Path(env.rootPath, env.getAppPath(element.appId))
+        return app_folder / "appData" / "imRobots" if app_folder.is_dir() else None
+    except Exception as error:  # whatever another version of JitNode does
+        log.debug(f"{element.fullName}: JitNode does not say where the app's data directory is: {error!r}")
+        return None
 
 
 @functools.lru_cache(maxsize=1000)
@@ -178,10 +194,13 @@ def _two_contexts_keep_their_users(element: Any) -> bool:
 
 
 def _request_context(element: Any) -> AbstractContextManager[Any]:
-    # The Element reference does not list `env`, the tutorial uses it; `app` is listed.
-    env = getattr(element, "env", None) or element.app.env
-    context: AbstractContextManager[Any] = env.getReqContext(element.appId)
+    context: AbstractContextManager[Any] = _env(element).getReqContext(element.appId)
     return context
+
+
+def _env(element: Any) -> Any:
+    # The Element reference does not list `env`, the tutorial uses it; `app` is listed.
+    return getattr(element, "env", None) or element.app.env
 
 
 def _takes_user_input(run: Callable[..., Any], call: str) -> bool:

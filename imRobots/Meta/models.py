@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Problem = Literal["", "unsupported", "empty", "quota"]
+Cause = Literal["message", "permission", "address", "quota", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class IncomingMessage:
     `session` is the agent's `chatId`: messages of one session are answered one after the other, in order of arrival.
     `problem` is empty for a question. Otherwise there is nothing to ask the agent: `unsupported` (a picture, a
     file ...), `empty` (no text), `quota` (the platform withheld the text because a quota is used up).
-    `source` is the platform's payload, untouched, for whatever only the Type understands.
+    `source` is the platform's payload, untouched, for whatever only the Type understands. `from_admin`: the platform
+    vouches that the sender administrates the organization.
     """
 
     message_id: str
@@ -30,6 +32,7 @@ class IncomingMessage:
     text: str
     problem: Problem = ""
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    from_admin: bool = False
 
 
 class IMRobotError(Exception):
@@ -58,16 +61,32 @@ class TransportError(IMRobotError):
     """The platform could not be reached or could not answer now. Trying again later may help."""
 
 
+class Unconfirmed(TransportError):
+    """The call went out and no answer came back, so it may have been carried out, or may still be."""
+
+
+class Misconfigured(TransportError):
+    """The platform cannot be reached as this machine is set up: a certificate, a proxy. Says what to do.
+
+    Trying again helps once somebody has mended it.
+    """
+
+
 class RateLimited(TransportError):
     """The platform refused the call because there were too many."""
 
 
 class ReplyRefused(IMRobotError):
-    """The platform understood the call and refused it, with this `code`. Trying the same again cannot help."""
+    """The platform understood the call and refused it, with this `code`. Trying the same again cannot help.
 
-    def __init__(self, text: str, code: str = "") -> None:
+    `cause` says what stands in the way: this one `message`; a `permission` that the application lacks; the `address` of
+    this machine, which is not on the organization's list; a `quota` that is used up; or `unknown`.
+    """
+
+    def __init__(self, text: str, code: str = "", cause: Cause = "message") -> None:
         super().__init__(text)
         self.code = code
+        self.cause = cause
 
 
 class AgentError(IMRobotError):

@@ -1,9 +1,9 @@
 """The sending lane: everything that people see goes out through here, from threads of its own.
 
 Owns the order per card (open, progress, finish, one call at a time, the latest text wins), the priorities (final
-answer, first card, progress) and the retries. `Delivery`'s methods return at once and may be called from any thread;
-the `Reply` is called on the outbox's threads. One supervisor thread decides what goes next, so that a burst starts no
-threads on the caller's side, and a final answer never waits behind somebody's progress.
+answer, first card, progress), the pace and the retries. `Delivery`'s methods return at once and may be called from any
+thread; the `Reply` is called on the outbox's threads. One supervisor thread decides what goes next, so that a burst
+starts no threads on the caller's side, and a final answer never waits behind somebody's progress.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from collections.abc import Callable
 from typing import Any
 
 from . import host
-from .delivery import FIRST, LAST, PROGRESS, Delivery
-from .models import IMRobotError, ReplyRefused, TransportError
+from .delivery import FIRST, LAST, PROGRESS, Delivery, Step
+from .limiter import Limiter
+from .models import IMRobotError, RateLimited, ReplyRefused, TransportError, Unconfirmed
 from .pool import DaemonPool
 from .reply import Outcome
 from .timing import Deadline, backoff
 
 _MAX_THREADS = 64
+_MAX_PROGRESS_THREADS = 32  # the others are free for first and last words, even if every progress hangs
 # The first card is tried for so many seconds before the answer goes out without it, the final one before it is lost.
 _OPEN_SECONDS = 30.0
 _FINISH_SECONDS = 300.0
+# An update whose outcome nobody knows has landed after so many seconds, or never will.
+_UNSURE_SECONDS = 15.0
 # Sentences such as "busy" are answers to a flood: beyond this many waiting ones they are dropped.
 _MAX_SENTENCES = 1000
 
@@ -33,13 +37,18 @@ _MAX_SENTENCES = 1000
 class Outbox:
     """Sends deliveries until they are done."""
 
-    def __init__(self) -> None:
+    def __init__(self, full_name: str, limiter: Limiter) -> None:
+        """`full_name`: the element's, for the log."""
+        self._full_name = full_name
+        self._limiter = limiter
         self._changed = threading.Condition()
-        self._ready: list[tuple[int, int, Delivery]] = []  # heaps: step, place in line
-        self._later: list[tuple[float, int, Delivery]] = []  # not before, place in line
+        self._ready: dict[str, list[tuple[int, int, Delivery]]] = {"update": [], "open": [], "say": []}
+        self._later: list[tuple[float, int, Delivery]] = []  # heaps as well: not before, place in line
         self._places = itertools.count()
         self._open: set[Delivery] = set()
+        self._ended: list[tuple[Delivery, bool]] = []
         self._in_flight = 0
+        self._unsure_seconds = _UNSURE_SECONDS
         self._closed = False
         self._pool = DaemonPool("imRobots-send")
         self._supervisor = threading.Thread(target=self._supervise, name="imRobots-outbox", daemon=True)
@@ -51,30 +60,38 @@ class Outbox:
             for name, value in fields.items():
                 setattr(delivery, name, value)
             self._put_in_line(delivery)
+        self._announce_ended()
 
     def finish(self, delivery: Delivery, final: tuple[str, Outcome]) -> bool:
         """Set the last word of a delivery; False if it has one already."""
         with self._changed:
-            if delivery.final or delivery.done.done():
+            if delivery.final or delivery.ended:
                 return False
             delivery.final = final
             self._put_in_line(delivery)
-            return True
+        self._announce_ended()
+        return True
 
     @property
     def unsent(self) -> int:
         """Deliveries that are not done."""
-        return len(self._open)
+        return sum(not delivery.ended for delivery in list(self._open))
 
     def close(self, deadline: Deadline) -> int:
         """Go on until everything is out or the deadline has come; returns how many deliveries were given up."""
         with self._changed:
+            self._unsure_seconds = 0.0
+            for delivery in list(self._open):
+                if delivery.repeat_at:
+                    delivery.repeat_at = time.monotonic()
+                    self._put_in_line(delivery)
             self._changed.wait_for(lambda: not self._open, deadline.left * 0.9)
             self._closed = True
-            lost = list(self._open)
+            lost = [delivery for delivery in self._open if not delivery.ended]
             for delivery in lost:
                 self._conclude(delivery, False)
             self._changed.notify_all()
+        self._announce_ended()
         self._supervisor.join(deadline.left)
         self._pool.close(deadline)
         return len(lost)
@@ -82,20 +99,21 @@ class Outbox:
     def _put_in_line(self, delivery: Delivery) -> None:
         """The lock is held."""
         step = delivery.next_step
-        if step is None or (delivery.in_line is not None and delivery.in_line[:2] <= step):
+        if step is None or (delivery.in_line is not None and delivery.in_line[0] <= step):
             return
         if delivery not in self._open and not self._has_room_for(delivery):
-            host.log.warning("A reply was dropped: too many are waiting to be sent, or the robot has stopped.")
+            host.log.warning(
+                f"{self._full_name}: a reply was dropped: too many are waiting to be sent, or the robot has stopped."
+            )
             self._conclude(delivery, False)
             return
         self._open.add(delivery)
-        what, not_before = step
         place = next(self._places)
-        delivery.in_line = (what, not_before, place)
-        if not_before > time.monotonic():
-            heapq.heappush(self._later, (not_before, place, delivery))
+        delivery.in_line = (step, place)
+        if step.due > time.monotonic():
+            heapq.heappush(self._later, (step.due, place, delivery))
         else:
-            heapq.heappush(self._ready, (what, place, delivery))
+            heapq.heappush(self._ready[step.api], (step.urgency, place, delivery))
         self._changed.notify_all()
 
     def _has_room_for(self, delivery: Delivery) -> bool:
@@ -106,12 +124,12 @@ class Outbox:
     def _supervise(self) -> None:
         while True:
             with self._changed:
-                taken = self._next()
+                taken, look_again = self._next()
                 while taken is None:
                     if self._closed:
                         return
-                    self._changed.wait(self._later[0][0] - time.monotonic() if self._later else None)
-                    taken = self._next()
+                    self._changed.wait(None if look_again is None else max(0.0, look_again - time.monotonic()))
+                    taken, look_again = self._next()
                 delivery, step = taken
                 delivery.in_line = None
                 delivery.in_flight = True
@@ -121,85 +139,132 @@ class Outbox:
             except RuntimeError as error:  # not one thread can be had
                 self._note(delivery, step, TransportError(f"no thread to send with: {error}"), None, delivery.text)
 
-    def _next(self) -> tuple[Delivery, int] | None:
-        """The most urgent delivery, if there is one and a thread may take it. The lock is held."""
-        while self._later and self._later[0][0] <= time.monotonic():
-            _, place, delivery = heapq.heappop(self._later)
-            if delivery.in_line is not None:
-                heapq.heappush(self._ready, (delivery.in_line[0], place, delivery))
-        while self._ready and self._in_flight < _MAX_THREADS:
-            step, place, delivery = heapq.heappop(self._ready)
-            if delivery.in_line is not None and delivery.in_line[2] == place:  # else it has another place by now
-                return delivery, step
-        return None
+    def _next(self) -> tuple[tuple[Delivery, Step] | None, float | None]:
+        """The most urgent delivery that a thread and the pace are free for; else when to look again. The lock is held.
 
-    def _send(self, delivery: Delivery, step: int) -> None:
+        None for the time: when something changes.
+        """
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            _, place, delivery = heapq.heappop(self._later)
+            if delivery.in_line is not None and delivery.in_line[1] == place:
+                step, _ = delivery.in_line
+                heapq.heappush(self._ready[step.api], (step.urgency, place, delivery))
+        times = [self._later[0][0]] if self._later else []
+        for ready in self._ready.values():
+            while ready and (ready[0][2].in_line is None or ready[0][2].in_line[1] != ready[0][1]):
+                heapq.heappop(ready)  # it has another place by now
+        for api, ready in sorted(self._ready.items(), key=lambda item: item[1][:1]):
+            if not ready:
+                continue
+            urgency, _, delivery = ready[0]
+            if self._in_flight >= (_MAX_PROGRESS_THREADS if urgency == PROGRESS else _MAX_THREADS):
+                continue
+            free_at = self._limiter.take(api, now)
+            if free_at:
+                times.append(free_at)
+                continue
+            heapq.heappop(ready)
+            assert delivery.in_line is not None
+            return (delivery, delivery.in_line[0]), None
+        return None, min(times, default=None)
+
+    def _send(self, delivery: Delivery, step: Step) -> None:
         text, error, handle = delivery.text, None, delivery.handle
+        reply = delivery.reply
         try:
             if delivery.sentence is not None:
-                delivery.reply.say(delivery.sentence)
-            elif step == FIRST:
-                handle = delivery.reply.open(delivery.question)
-            elif step == LAST and delivery.final:
-                delivery.reply.finish(handle, *delivery.final)
+                reply.say(delivery.sentence)
+            elif not delivery.opened:
+                handle = reply.open(delivery.question)
+            elif delivery.final and (step.urgency == LAST or delivery.ended):
+                reply.finish(handle, *delivery.final)
+            elif step.urgency == FIRST:
+                reply.say(reply.texts.thinking)
             elif text:
-                delivery.reply.progress(handle, text())
+                reply.progress(handle, text())
         except IMRobotError as caught:
             error = caught
         except BaseException as caught:  # a mistake in a Type or in somebody's override: no reason to lose the answer
-            host.log.exception(f"Sending failed in an unexpected way: {caught!r}")
+            host.log.exception(f"{self._full_name}: sending failed in an unexpected way: {caught!r}")
             error = ReplyRefused(repr(caught))
         self._note(delivery, step, error, handle, text)
 
     def _note(
         self,
         delivery: Delivery,
-        step: int,
+        step: Step,
         error: IMRobotError | None,
         handle: Any = None,
         text: Callable[[], str] | None = None,
     ) -> None:
         """What a call came to, and what is next."""
         given_up = False
+        opening = step.api == "open"
+        if isinstance(error, RateLimited):
+            self._limiter.slow_down(step.api, time.monotonic())
         if error:
             with self._changed:
                 say, trouble, given_up = self._note_failure(delivery, step, error)
-            say(f"{trouble} {error}")  # without the lock: a log may be slow, and agents need the lock to stream
+            say(
+                f"{self._full_name}: {trouble} {error}"
+            )  # without the lock: a log may be slow, and agents need the lock to stream
+        elif opening:
+            self._tell_of(delivery, handle)
         with self._changed:
             delivery.in_flight = False
             self._in_flight -= 1
             if not error:
                 delivery.delays, delivery.retry_at = None, 0.0
-                if step == FIRST:
+                if opening:
                     delivery.opened, delivery.handle = True, handle
-            if step == PROGRESS:  # sent or failed, it counts; what is newer goes out next
+            if step.urgency == FIRST and not opening:
+                delivery.reassured = True
+            if step.urgency == PROGRESS and not delivery.ended:  # sent or failed, it counts; what is newer goes next
                 delivery.updates += 1
+                delivery.unsure |= isinstance(error, Unconfirmed)
                 if delivery.text is text:
                     delivery.text = None
-            if given_up or (step == LAST and not error):
+            if delivery.ended:
+                delivery.repeat_at = 0.0
+                self._open.discard(delivery)
+            elif given_up or (step.urgency == LAST and not error):
                 self._conclude(delivery, not given_up)
             self._put_in_line(delivery)
             self._changed.notify_all()
+        self._announce_ended()
+
+    def _tell_of(self, delivery: Delivery, handle: Any) -> None:
+        try:
+            delivery.on_open(handle)
+        except Exception:  # the card is there, and wants its answer
+            host.log.exception(f"{self._full_name}: the card {handle!r} cannot be remembered")
 
     def _note_failure(
-        self, delivery: Delivery, step: int, error: IMRobotError
+        self, delivery: Delivery, step: Step, error: IMRobotError
     ) -> tuple[Callable[[str], None], str, bool]:
         """Decide whether a failed call is made again. The lock is held.
 
         Returns how and what to log, and whether the delivery is given up.
         """
-        what = ("The last word", "A first card", "A progress")[step]
-        if step == PROGRESS:
+        what = ("the last word", "a first card", "a progress")[step.urgency]
+        if delivery.repeat_at:
+            return host.log.warning, "the last word was not sent once more, to replace an older update.", False
+        if delivery.ended:
+            return host.log.warning, f"{what} was not sent before the robot had to stop.", False
+        if step.urgency == PROGRESS:
             return host.log.warning, f"{what} was not sent; the next update replaces it.", False
+        if step.urgency == FIRST and step.api == "say":
+            return host.log.warning, "a sign of life was not sent.", False
         now = time.monotonic()
         if delivery.delays is None:
             delivery.delays = backoff(0.5, 10.0)
-            delivery.give_up_at = now + (_OPEN_SECONDS if step == FIRST else _FINISH_SECONDS)
+            delivery.give_up_at = now + (_OPEN_SECONDS if step.urgency == FIRST else _FINISH_SECONDS)
         if isinstance(error, TransportError) and now < delivery.give_up_at:
             delivery.retry_at = now + next(delivery.delays)
             return host.log.warning, f"{what} was not sent and is tried again.", False
         delivery.delays, delivery.retry_at = None, 0.0
-        if step == FIRST:
+        if step.urgency == FIRST:
             delivery.opened = True
             return host.log.error, f"{what} cannot be sent; the answer goes out without it.", False
         if delivery.final and delivery.handle is not None:
@@ -208,6 +273,19 @@ class Outbox:
         return host.log.error, f"{what} cannot be sent: given up.", True
 
     def _conclude(self, delivery: Delivery, delivered: bool) -> None:
-        self._open.discard(delivery)
-        if not delivery.done.done():
+        """The lock is held."""
+        delivery.ended = True
+        self._ended.append((delivery, delivered))
+        if delivered and delivery.unsure and delivery.handle is not None and not self._closed:
+            delivery.repeat_at = time.monotonic() + self._unsure_seconds
+        else:
+            self._open.discard(delivery)
+
+    def _announce_ended(self) -> None:
+        """Without the lock: whoever waits for a delivery may do more than a moment's work."""
+        while self._ended:
+            try:
+                delivery, delivered = self._ended.pop(0)
+            except IndexError:  # another thread was faster
+                return
             delivery.done.set_result(delivered)

@@ -24,11 +24,13 @@ class Texts:
     not_helpful: str
     failed: str
     interrupted: str
+    timed_out: str
     busy: str
     one_at_a_time: str
     unsupported: str
     empty: str
     quota: str
+    status: str
 
 
 ENGLISH = Texts(
@@ -40,12 +42,16 @@ ENGLISH = Texts(
     not_helpful="😅 Not Helpful",
     failed="Sorry, something went wrong while answering. Please ask again in a moment.",
     interrupted="Sorry, this answer was interrupted. Please ask again.",
+    timed_out="Sorry, this took too long, so I stopped waiting. Please ask again, perhaps for less at once.",
     busy="Many people are asking right now. Please try again in a few minutes.",
     one_at_a_time="I am still working on your earlier questions. One at a time, please.",
     unsupported="Sorry, I can only read text so far. Please write your question to me.",
     empty="I found no text in your message. Please write your question to me.",
     quota="I cannot read new messages at the moment: the organization's message quota is used up. "
     "Please tell your administrator.",
+    status="{state} since {since}. Answered {answered}, failed {failed}, at work {in_flight}, waiting {queued}, "
+    "given up on {abandoned}. This month {calls} calls and {pushes} messages. First sign of life {first_card} ms, "
+    "answer {answer} ms (median). Not available: {closed}.",
 )
 
 CHINESE = Texts(
@@ -57,11 +63,15 @@ CHINESE = Texts(
     not_helpful="😅 没帮助",
     failed="抱歉，回答时出了点问题，请稍后再问一次。",
     interrupted="抱歉，这次回答被中断了，请再问一次。",
+    timed_out="抱歉，这次处理时间过长，我已停止等待。请再问一次，或者把问题拆小一些。",
     busy="现在提问的人比较多，请过几分钟再试。",
     one_at_a_time="您之前的问题还在处理中，请稍等，一个一个来。",
     unsupported="抱歉，我目前只能看懂文字，请用文字告诉我您的问题。",
     empty="这条消息里没有文字，请用文字告诉我您的问题。",
     quota="本月的机器人消息额度已用完，暂时收不到新消息，请联系管理员。",
+    status="状态 {state}（自 {since}）。已回答 {answered}，失败 {failed}，处理中 {in_flight}，排队 {queued}，"
+    "已放弃等待 {abandoned}。本月接口调用 {calls} 次，收到消息 {pushes} 条。首次响应 {first_card} 毫秒，"
+    "回答 {answer} 毫秒（中位数）。不可用：{closed}。",
 )
 
 

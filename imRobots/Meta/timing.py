@@ -19,6 +19,11 @@ class Deadline:
         return max(0.0, self._at - time.monotonic())
 
 
+def utc(at: float) -> str:
+    """A point in time, in seconds since the epoch, for people: `2026-01-31T23:59:59Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
 def backoff(first: float, limit: float) -> Iterator[float]:
     """Delays in seconds: `first`, doubling up to `limit`, each shortened by up to a quarter so that peers spread."""
     delay = first

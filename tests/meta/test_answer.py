@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from imRobots.Meta import robot
-from imRobots.Meta.answer import MAX_UPDATES, GrowingAnswer, read_chunk, read_result
+from imRobots.Meta.answer import MAX_UPDATES, GrowingAnswer, read_chunk, read_result, tells_of_an_act
 from tests.fakes.agents import ERROR_EVENT, SIDE_EVENTS, JitList
 
 TEXT = "TEXT_MESSAGE_CONTENT"
@@ -115,6 +115,32 @@ def test_a_chunk_of_an_unknown_type_is_answer_text_and_its_type_is_told(kind: An
 )
 def test_thoughts_tools_and_errors_are_not_answer_text(kind: str) -> None:
     assert read_chunk(chunk("not for people", kind)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["TOOL_CALL_START", "TOOL_CALL_ARGS", "STEP_STARTED", "INTERRUPT", "CUSTOM", "STATE_DELTA", "NEW", "text", 7],
+)
+def test_a_chunk_of_any_other_type_may_tell_of_an_act(kind: Any) -> None:
+    assert tells_of_an_act({"type": kind})
+    assert tells_of_an_act(chunk("Hello", kind))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        chunk("Hello"),
+        chunk("Hello", None),
+        {"data": {"content": "Hello", "toolName": "x"}},
+        chunk("hm", "TEXT_MESSAGE_START"),
+        chunk("hm", "REASONING_MESSAGE_CONTENT"),
+        chunk("hm", "THINKING_START"),
+        *({"type": kind} for kind in ("RUN_STARTED", "RUN_FINISHED", "RUN_ERROR", "ERROR", "", None)),
+        *(ERROR_EVENT, None, "TOOL_CALL_START", 7, [], {}),
+    ],
+)
+def test_who_thinks_and_speaks_does_not_act(what: Any) -> None:
+    assert not tells_of_an_act(what)
 
 
 @pytest.mark.parametrize(

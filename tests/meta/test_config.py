@@ -135,12 +135,59 @@ def test_only_the_agent_has_to_be_given() -> None:
     config, checked = read({"agent": AGENT})
     assert config == {"agent": AGENT}
     assert (checked.agentCall, checked.language, checked.maxConcurrency, checked.maxQueue) == ("auto", "auto", 32, 1000)
+    assert (checked.agentTimeout, checked.resumeWithin, checked.apiQps, checked.monthlyApiBudget) == (
+        300,
+        600,
+        20,
+        None,
+    )
 
 
 def test_what_is_given_is_used() -> None:
     given = {"agent": AGENT, "agentCall": "documented", "language": "zh-CN", "maxConcurrency": 1000, "maxQueue": 0}
+    given |= {"agentTimeout": 0.5, "resumeWithin": 0, "apiQps": 0, "monthlyApiBudget": 1}
     _, checked = read(given)
     assert {key: getattr(checked, key) for key in given} == given
+
+
+def test_no_budget_may_be_said_too() -> None:
+    _, checked = read({"agent": AGENT, "monthlyApiBudget": None})
+    assert checked.monthlyApiBudget is None
+
+
+NUMBERS = [
+    *("maxConcurrency", "maxQueue", "agentTimeout", "resumeWithin", "apiQps", "monthlyApiBudget"),
+]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_may_come_from_a_variable(key: str) -> None:
+    for source in ({"agent": AGENT, key: "{{N}}"}, f'{{"agent": "{AGENT}", "{key}": {{{{N}}}}}}'):
+        _, checked = read(source, N="7")
+        assert getattr(checked, key) == 7
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, "agent", "language", "agentCall"])
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_true_and_false_are_no_values(key: str, value: str) -> None:
+    for source in ({"agent": AGENT, key: json.loads(value)}, f'{{"agent": "{AGENT}", "{key}": {{{{ON}}}}}}'):
+        assert f"{key}: must not be true or false" in refusal(source, ON=value)
+
+
+def test_an_unknown_key_may_be_true() -> None:
+    _, checked = read({"agent": AGENT, "debug": True})
+    assert checked.model_extra == {"debug": True}
+
+
+def test_a_configuration_that_is_logged_shows_no_secret() -> None:
+    source = {"agent": AGENT, "clientId": "ding1", "clientSecret": SECRET, "clientSecrt": SECRET, "x": {"y": SECRET}}
+    config, checked = read(source, ChatConfig)
+    assert config["clientSecrt"] == SECRET
+    for shown in (repr(checked), str(checked), f"{checked}", repr([checked])):
+        assert SECRET not in shown
+        assert "clientSecrt" not in shown
+        for known in (AGENT, "ding1", "agentTimeout"):
+            assert known in shown
 
 
 def test_a_number_may_come_as_text_from_a_variable() -> None:
@@ -187,6 +234,18 @@ WRONG = {
     "too many agents": ({"agent": AGENT, "maxConcurrency": 1001}, "maxConcurrency", ["less", "set it"]),
     "negative queue": ({"agent": AGENT, "maxQueue": -1}, "maxQueue", ["greater", "set it"]),
     "endless queue": ({"agent": AGENT, "maxQueue": 100_001}, "maxQueue", ["less", "set it"]),
+    "no time": ({"agent": AGENT, "agentTimeout": 0}, "agentTimeout", ["greater", "set it"]),
+    "endless time": ({"agent": AGENT, "agentTimeout": 86_401}, "agentTimeout", ["less", "set it"]),
+    "infinite time": ('{"agent": "a", "agentTimeout": Infinity}', "agentTimeout", ["set it"]),
+    "time that is none": ('{"agent": "a", "agentTimeout": NaN}', "agentTimeout", ["set it"]),
+    "before it began": ({"agent": AGENT, "resumeWithin": -1}, "resumeWithin", ["greater", "set it"]),
+    "after days": ({"agent": AGENT, "resumeWithin": 86_401}, "resumeWithin", ["less", "set it"]),
+    "no time to resume": ('{"agent": "a", "resumeWithin": NaN}', "resumeWithin", ["set it"]),
+    "negative pace": ({"agent": AGENT, "apiQps": -1}, "apiQps", ["greater", "set it"]),
+    "half a call": ({"agent": AGENT, "apiQps": 0.5}, "apiQps", ["integer", "set it"]),
+    "endless pace": ({"agent": AGENT, "apiQps": 10_001}, "apiQps", ["less", "set it"]),
+    "no pace": ({"agent": AGENT, "apiQps": None}, "apiQps", ["integer", "set it"]),
+    "no budget": ({"agent": AGENT, "monthlyApiBudget": 0}, "monthlyApiBudget", ["greater", "set it"]),
     "bare variable is no JSON": ('{"agent": {{SECRET}}}', "agent", ["variable SECRET", "JSON", "correct it"]),
     "comma missing": ('{"agent": "a"\n "x": 1}', "config.json", ["not valid JSON", "line 2", "correct the file"]),
     "no file content": ("", "config.json", ["not valid JSON", "correct the file"]),

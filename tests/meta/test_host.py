@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from imRobots.Meta import AgentError, find_manager, forget_manager, keep_manager, reload_manager
 from imRobots.Meta import host as meta_host
-from imRobots.Meta.host import env_vars, warn_once
+from imRobots.Meta.host import data_folder, env_vars, warn_once
 from tests.fakes import host as fakes
 from tests.fakes.agents import Agent, DocumentedAgent, HiddenAgent, JitList, ReferenceAgent
 from tests.fakes.host import CorpMember, FakeHost
@@ -450,3 +451,54 @@ def test_a_warning_is_given_once(host: FakeHost) -> None:
         warn_once("first")
         warn_once("second")
     assert [(record.level, record.message) for record in host.records] == [("warning", "first"), ("warning", "second")]
+
+
+# The app's data directory
+
+
+@pytest.mark.parametrize("element_has_env", [True, False])
+@pytest.mark.parametrize("app_path", ["absolute", "relative"])
+def test_files_are_kept_in_the_apps_data_directory(
+    make_host: MakeHost, tmp_path: Path, app_path: Any, element_has_env: bool
+) -> None:
+    folder = tmp_path / "apps" / "demoApp"
+    folder.mkdir(parents=True)
+    host = make_host(app_folder=folder, app_path=app_path, element_has_env=element_has_env)
+    assert data_folder(the_element(host)) == folder / "appData" / "imRobots"
+    assert list(folder.iterdir()) == [], "it is made when it is needed"
+
+
+def test_where_the_app_is_not_where_it_is_said_to_be_there_is_no_data_directory(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    host = make_host(app_folder=tmp_path, app_path="missing")
+    assert data_folder(the_element(host)) is None
+    assert list(tmp_path.parent.glob("*-missing")) == []
+
+
+def test_a_host_without_a_folder_for_the_app_has_no_data_directory(host: FakeHost) -> None:
+    assert data_folder(the_element(host)) is None
+
+
+@pytest.mark.parametrize("name", ["rootPath", "getAppPath"])
+@pytest.mark.parametrize("value", [None, 7, "\0"])
+def test_a_host_that_says_something_else_has_no_data_directory(
+    make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    host = make_host(app_folder=tmp_path, app_path="relative")
+    element = the_element(host)
+    assert data_folder(element) is not None
+    monkeypatch.setattr(element.env, name, value)
+    assert data_folder(element) is None
+
+
+def test_an_older_host_that_says_nothing_of_folders_has_no_data_directory(
+    make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(app_folder=tmp_path)
+    element = the_element(host)
+    monkeypatch.delattr(element.env, "rootPath")
+    assert data_folder(element) is None
+    (record,) = host.logged("debug")
+    for part in (element.fullName, "data directory", "rootPath"):
+        assert part in record.message

@@ -10,8 +10,21 @@ from concurrent.futures import Future
 
 import pytest
 
-from imRobots.Meta import AuthError, Deadline, IMRobotError, RateLimited, ReplyRefused, TransportError, outbox
+from imRobots.Meta import (
+    AuthError,
+    Deadline,
+    IMRobotError,
+    RateLimited,
+    ReplyRefused,
+    TransportError,
+    Unconfirmed,
+    limiter,
+    outbox,
+)
+from imRobots.Meta import delivery as meta_delivery
+from imRobots.Meta.answer import MAX_UPDATES
 from imRobots.Meta.delivery import Delivery
+from imRobots.Meta.limiter import Limiter
 from imRobots.Meta.outbox import Outbox
 from imRobots.Meta.pool import DaemonPool
 from tests.fakes.host import FakeHost
@@ -21,6 +34,7 @@ from .helpers import WAIT, RecordingReply, eventually, no_thread_starts
 
 UNREACHABLE = TransportError("the platform cannot be reached")
 REFUSED = ReplyRefused("the platform refuses")
+NO_ANSWER = Unconfirmed("no answer came back")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +49,7 @@ def host(make_host: MakeHost) -> FakeHost:
 
 @pytest.fixture
 def box(host: FakeHost) -> Iterator[Outbox]:
-    box = Outbox()
+    box = Outbox("robots.hr", Limiter(0))
     yield box
     box.close(Deadline(0))  # most tests have got what they wanted long before the last word
 
@@ -189,32 +203,32 @@ def test_after_the_last_word_nothing_is_shown_any_more(box: Outbox) -> None:
     assert reply.calls[1:] == [("finish", "card", "The answer.", "answered")]
 
 
-def test_a_card_is_updated_twenty_times_at_most(box: Outbox) -> None:
+def test_a_card_is_updated_twenty_times_at_most_with_one_kept_for_a_repetition(box: Outbox) -> None:
     reply = RecordingReply()
     delivery = opened(box, reply)
-    for number in range(1, 20):
+    for number in range(1, 19):
         delivery.progress(saying(f"text {number}"))
         reply.wait_until_shown(f"text {number}")
     delivery.progress(saying("one too many"))
     settle(box)
     delivery.finish("The answer.", "answered")
     assert delivery.done.result(WAIT) is True
-    assert len(reply.tried("progress")) + len(reply.tried("finish")) == 20
-    assert reply.calls[-2:] == [("progress", "card", "text 19"), ("finish", "card", "The answer.", "answered")]
+    assert len(reply.tried("progress")) + len(reply.tried("finish")) == MAX_UPDATES - 1
+    assert reply.calls[-2:] == [("progress", "card", "text 18"), ("finish", "card", "The answer.", "answered")]
 
 
 def test_a_failed_update_counts_too(box: Outbox) -> None:
     reply = RecordingReply()
-    reply.raises["progress"] = [RateLimited("slow down")] * 19
+    reply.raises["progress"] = [RateLimited("slow down")] * 18
     delivery = opened(box, reply)
     for number in range(1, 30):
         delivery.progress(saying(f"text {number}"))
-        if number <= 19:
+        if number <= 18:
             reply.wait_for_call("progress", number)
     settle(box)
     delivery.finish("The answer.", "answered")
     assert delivery.done.result(WAIT) is True
-    assert len(reply.tried("progress")) == 19
+    assert len(reply.tried("progress")) == 18
 
 
 def test_it_knows_whether_something_was_shown_since_the_first_card(box: Outbox) -> None:
@@ -360,7 +374,7 @@ class Interposed(DaemonPool):
 def interposed(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     monkeypatch.setattr(outbox, "DaemonPool", Interposed)
     monkeypatch.setattr(Interposed, "between", None)
-    box = Outbox()
+    box = Outbox("robots.hr", Limiter(0))
     yield box
     box.close(Deadline(0))
 
@@ -455,6 +469,7 @@ class Jam:
 
     def __init__(self, box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(outbox, "_MAX_THREADS", 1)
+        monkeypatch.setattr(outbox, "_MAX_PROGRESS_THREADS", 1)
         self.calls: list[str] = []
         self._box = box
         self._other = RecordingReply()
@@ -830,6 +845,440 @@ def test_the_outbox_works_on_after_failures(box: Outbox) -> None:
         delivery.finish("It rains.", "answered")
         reply.gates["open"].set()
         assert delivery.done.result(WAIT) is (error is UNREACHABLE)
+
+
+# The pace
+
+
+class Turnstile(Limiter):
+    """A limiter that lets through what the test lets through, in the order that it lets it."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.free = dict.fromkeys(("open", "update", "say"), 0)
+        self.slowed: list[str] = []
+
+    def take(self, api: str, now: float) -> float:
+        if self.free[api]:
+            self.free[api] -= 1
+            return 0.0
+        return now + 0.002
+
+    def slow_down(self, api: str, now: float) -> None:
+        self.slowed.append(api)
+
+
+@pytest.fixture
+def turnstile() -> Turnstile:
+    return Turnstile()
+
+
+@pytest.fixture
+def paced(host: FakeHost, turnstile: Turnstile) -> Iterator[Outbox]:
+    box = Outbox("robots.hr", turnstile)
+    yield box
+    turnstile.free.update(open=10_000, update=10_000, say=10_000)
+    box.close(Deadline(0))
+
+
+def test_where_only_so_many_may_go_last_words_go_first(paced: Outbox, turnstile: Turnstile) -> None:
+    replies = {name: RecordingReply(name) for name in ("Ann", "Bob", "Cid", "Dan")}
+    turnstile.free["open"] = 4
+    cards = {name: opened(paced, reply) for name, reply in replies.items()}
+    for name in ("Ann", "Bob"):
+        cards[name].progress(saying("It"))
+    for name in ("Cid", "Bob", "Dan"):
+        cards[name].finish("It rains.", "answered")
+    order = []
+    for _ in range(4):
+        before = {name for name, reply in replies.items() if len(reply.sent) > 1}
+        turnstile.free["update"] = 1
+        eventually(lambda before=before: {name for name, reply in replies.items() if len(reply.sent) > 1} != before)
+        order += [name for name, reply in replies.items() if len(reply.sent) > 1 and name not in before]
+    assert order == ["Cid", "Bob", "Dan", "Ann"]
+    assert replies["Bob"].tried("progress") == []
+
+
+@pytest.mark.parametrize("api", ["open", "update", "say"])
+def test_a_pace_that_one_api_has_to_keep_holds_no_other_up(paced: Outbox, turnstile: Turnstile, api: str) -> None:
+    card, sentence, new = RecordingReply(), RecordingReply(), RecordingReply()
+    turnstile.free["open"] = 1
+    answer = opened(paced, card)
+    answer.finish("It rains.", "answered")
+    deliver(paced, sentence).say("Busy.")
+    deliver(paced, new).open()
+    replies = {"update": card, "say": sentence, "open": new}
+    methods = {"update": "finish", "say": "say", "open": "open"}
+    turnstile.free.update({other: 1 for other in replies if other != api})
+    for other, reply in replies.items():
+        if other != api:
+            reply.wait_for_call(methods[other])
+    assert replies[api].tried(methods[api]) == []
+    turnstile.free[api] = 1
+    replies[api].wait_for_call(methods[api])
+
+
+@pytest.mark.parametrize(
+    ("method", "handle", "api"),
+    [
+        ("open", "card", "open"),
+        ("progress", "card", "update"),
+        ("finish", "card", "update"),
+        ("finish", None, "say"),
+        ("say", "card", "say"),
+    ],
+)
+def test_what_the_platform_refuses_as_too_much_slows_that_api_down(
+    paced: Outbox, turnstile: Turnstile, host: FakeHost, method: str, handle: object, api: str
+) -> None:
+    turnstile.free.update(open=9, update=9, say=9)
+    reply = RecordingReply(handle=handle)
+    reply.raises[method] = [RateLimited("slow down")]
+    one = deliver(paced, reply)
+    if method == "say":
+        one.say("Busy.")
+    else:
+        one.open()
+        if method == "progress":
+            one.progress(saying("It"))
+            reply.wait_for_call("progress")
+        one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert turnstile.slowed == [api]
+
+
+def test_any_other_trouble_slows_nothing_down(paced: Outbox, turnstile: Turnstile) -> None:
+    turnstile.free.update(open=9, update=9)
+    reply = RecordingReply()
+    reply.raises = {"open": [UNREACHABLE, NO_ANSWER], "finish": [UNREACHABLE, REFUSED]}
+    one = deliver(paced, reply)
+    one.open()
+    one.finish("It rains.", "answered")
+    turnstile.free["say"] = 1
+    assert one.done.result(WAIT) is True
+    assert turnstile.slowed == []
+
+
+def test_a_burst_of_first_cards_keeps_the_pace(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limiter, "_WINDOW_SECONDS", 0.06)
+    box = Outbox("robots.hr", Limiter(3))
+    times: list[float] = []
+
+    class Timed(RecordingReply):
+        def open(self, question: str) -> object:
+            times.append(time.monotonic())
+            return super().open(question)
+
+    cards = [deliver(box, Timed()) for _ in range(7)]
+    for card in cards:
+        card.open()
+    for card in cards:
+        card.finish("It rains.", "answered")
+    assert all(card.done.result(WAIT) for card in cards)
+    assert len(times) == 7
+    assert times[6] - times[0] >= 0.11
+    assert box.close(Deadline(WAIT)) == 0
+
+
+def test_no_last_word_waits_behind_progress(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limiter, "_WINDOW_SECONDS", 0.01)
+    box = Outbox("robots.hr", Limiter(1))
+    calls: list[str] = []
+
+    class Noted(RecordingReply):
+        def _call(self, method: str, *arguments: object) -> None:
+            calls.append(method)
+            super()._call(method, *arguments)
+
+    cards = [opened(box, Noted()) for _ in range(10)]
+    for card in cards:
+        card.progress(saying("It"))
+    eventually(lambda: "progress" in calls)
+    before = calls.count("progress")
+    cards[-1].finish("It rains.", "answered")
+    assert cards[-1].done.result(WAIT) is True
+    sent = calls[: calls.index("finish")].count("progress")
+    assert sent <= before + 1, "one may have been taken already"
+    box.close(Deadline(0))
+
+
+# An update that nobody knows the outcome of
+
+
+@pytest.fixture
+def make_unsure(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Outbox]]:
+    boxes: list[Outbox] = []
+
+    def make(seconds: float) -> Outbox:
+        monkeypatch.setattr(outbox, "_UNSURE_SECONDS", seconds)
+        boxes.append(Outbox("robots.hr", Limiter(0)))
+        return boxes[-1]
+
+    yield make
+    for box in boxes:
+        box.close(Deadline(0))
+
+
+def unsure_of(box: Outbox, *errors: Exception | None) -> tuple[Delivery, RecordingReply]:
+    """A card whose updates, one for each error, came to what is given."""
+    reply = RecordingReply()
+    reply.raises["progress"] = list(errors)
+    one = opened(box, reply)
+    for number in range(1, len(errors) + 1):
+        one.progress(saying(f"text {number}"))
+        reply.wait_for_call("progress", number)
+    return one, reply
+
+
+LAST_WORD = ("finish", "card", "It rains.", "answered")
+
+
+@pytest.mark.parametrize("errors", [(NO_ANSWER,), (NO_ANSWER, None), (NO_ANSWER, NO_ANSWER, UNREACHABLE)])
+def test_after_an_update_that_may_still_land_the_last_word_is_said_once_more(
+    make_unsure: Callable[[float], Outbox], errors: tuple[Exception | None, ...]
+) -> None:
+    box = make_unsure(0.06)
+    one, reply = unsure_of(box, *errors)
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    answered = time.monotonic()
+    assert reply.tried("finish") == [LAST_WORD], "nobody waits for the repetition"
+    assert box.unsent == 0
+    reply.wait_for_call("finish", 2)
+    assert time.monotonic() - answered >= 0.04
+    assert reply.tried("finish") == [LAST_WORD] * 2
+    reply.wait_until(lambda reply: len(reply.sent) == 1 + errors.count(None) + 2)
+    assert box.close(Deadline(WAIT)) == 0
+    assert reply.tried("finish") == [LAST_WORD] * 2
+
+
+@pytest.mark.parametrize("error", [None, UNREACHABLE, RateLimited("slow down"), REFUSED, ValueError("a mistake")])
+def test_after_updates_whose_outcome_is_known_nothing_is_said_twice(
+    make_unsure: Callable[[float], Outbox], error: Exception | None
+) -> None:
+    box = make_unsure(0.0)
+    one, reply = unsure_of(box, error)
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert box.close(Deadline(WAIT)) == 0
+    assert reply.tried("finish") == [LAST_WORD]
+
+
+def test_a_last_word_that_left_its_card_is_not_repeated(make_unsure: Callable[[float], Outbox]) -> None:
+    box = make_unsure(0.0)
+    one, reply = unsure_of(box, NO_ANSWER)
+    reply.raises["finish"] = [REFUSED]
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert box.close(Deadline(WAIT)) == 0
+    assert [call[1] for call in reply.tried("finish")] == ["card", None]
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, NO_ANSWER, REFUSED, ValueError("a mistake")])
+def test_a_repetition_that_fails_is_left_at_that(
+    make_unsure: Callable[[float], Outbox], host: FakeHost, error: Exception
+) -> None:
+    box = make_unsure(0.0)
+    one, reply = unsure_of(box, NO_ANSWER)
+    reply.raises["finish"] = [None, error]
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    eventually(lambda: host.logged("warning", "once more"))
+    assert box.close(Deadline(WAIT)) == 0
+    assert reply.tried("finish") == [LAST_WORD] * 2
+    assert one.done.result() is True
+
+
+@pytest.mark.parametrize("unsure", [1, 10, 18])
+def test_with_the_repetition_too_a_card_is_updated_twenty_times_at_most(
+    make_unsure: Callable[[float], Outbox], unsure: int
+) -> None:
+    box = make_unsure(0.0)
+    reply = RecordingReply()
+    reply.raises["progress"] = [*[None] * (unsure - 1), NO_ANSWER]
+    one = opened(box, reply)
+    for number in range(1, 25):
+        one.progress(saying(f"text {number}"))
+        settle(box)
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    reply.wait_for_call("finish", 2)
+    assert reply.calls[-2:] == [LAST_WORD] * 2
+    assert len(reply.calls) - 1 <= MAX_UPDATES
+
+
+def test_at_the_end_the_repetition_comes_at_once(make_unsure: Callable[[float], Outbox]) -> None:
+    box = make_unsure(3600.0)
+    one, reply = unsure_of(box, NO_ANSWER)
+    late, late_reply = unsure_of(box, NO_ANSWER)
+    late_reply.gates["finish"] = threading.Event()
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    late.finish("It rains.", "answered")
+    late_reply.wait_for_call("finish")
+    lost = closing(box, Deadline(2 * WAIT))
+    reply.wait_for_call("finish", 2)
+    assert not lost.done()
+    late_reply.gates["finish"].set()
+    assert lost.result(WAIT) == 0
+    for told in (reply, late_reply):
+        assert told.tried("finish") == [LAST_WORD] * 2
+
+
+# A sign of life where there is no card
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_delivery, "_PATIENCE", 0.03)
+
+
+def without_a_card(box: Outbox, how: str, question: str = "Rain?") -> tuple[Delivery, RecordingReply]:
+    reply = RecordingReply(question, handle=None)
+    one = deliver(box, reply, question)
+    if how == "resumed":
+        one.resume(None)
+    else:
+        reply.raises["open"] = [REFUSED] if how == "refused" else []
+        one.open()
+    return one, reply
+
+
+@pytest.mark.parametrize("how", ["refused", "none to be had", "resumed"])
+@pytest.mark.parametrize("question", ["Rain?", "下雨吗？"])
+def test_who_gets_no_card_is_told_once_that_it_is_worked_on(
+    box: Outbox, impatient: None, how: str, question: str
+) -> None:
+    one, reply = without_a_card(box, how, question)
+    reply.wait_for_call("say")
+    assert reply.shown == reply.texts.thinking
+    assert time.monotonic() - one.asked_at >= 0.03
+    one.progress(saying("It"))
+    threading.Event().wait(0.03)  # another one would come now
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert reply.sent == [*reply.sent[:-2], ("say", reply.texts.thinking), ("finish", None, "It rains.", "answered")]
+    assert len(reply.tried("say")) == 1
+
+
+def test_who_is_answered_soon_is_told_nothing_else(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, reply = without_a_card(box, "resumed")
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert box.close(Deadline(WAIT)) == 0
+    assert reply.calls == [("finish", None, "It rains.", "answered")]
+
+
+def test_who_has_a_card_is_told_nothing_else(box: Outbox, impatient: None) -> None:
+    reply, other = RecordingReply(), RecordingReply(handle=None)
+    one = opened(box, reply)
+    deliver(box, other).open()
+    other.wait_for_call("say")
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert reply.tried("say") == []
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, RateLimited("slow down"), REFUSED, ValueError("a mistake")])
+def test_a_sign_of_life_that_fails_is_left_at_that(
+    box: Outbox, host: FakeHost, impatient: None, error: Exception
+) -> None:
+    one, reply = without_a_card(box, "resumed")
+    reply.raises["say"] = [error]
+    eventually(lambda: host.logged("warning", "sign of life"))
+    assert not one.done.done()
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert [call[0] for call in reply.calls] == ["say", "finish"]
+
+
+def test_a_last_word_that_comes_during_the_sign_of_life_comes_after_it(box: Outbox, impatient: None) -> None:
+    one, reply = without_a_card(box, "resumed")
+    reply.gates["say"] = threading.Event()
+    reply.wait_for_call("say")
+    one.finish("It rains.", "answered")
+    assert reply.tried("finish") == []
+    reply.gates["say"].set()
+    assert one.done.result(WAIT) is True
+    assert [call[0] for call in reply.sent] == ["say", "finish"]
+
+
+# A card that is there already, and one that shows no progress
+
+
+def test_a_card_of_another_process_is_gone_on_with(box: Outbox) -> None:
+    reply = RecordingReply()
+    one = deliver(box, reply)
+    one.resume({"card": 7})
+    one.progress(saying("It"))
+    reply.wait_until_shown("It")
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert reply.calls == [("progress", {"card": 7}, "It"), ("finish", {"card": 7}, "It rains.", "answered")]
+
+
+def test_where_calls_are_scarce_a_card_shows_its_first_and_its_last_word(box: Outbox) -> None:
+    reply = RecordingReply()
+    one = deliver(box, reply)
+    one.frugal = True
+    one.open()
+    one.progress(saying("It"))
+    reply.wait_until(lambda reply: reply.sent)
+    settle(box)
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert reply.calls == [("open", "Rain?"), LAST_WORD]
+
+
+# Who is told
+
+
+@pytest.mark.parametrize(("handle", "error"), [("card", None), (None, None), (None, REFUSED)])
+def test_whoever_asked_is_told_of_the_card_before_its_first_update(
+    box: Outbox, handle: object, error: Exception | None
+) -> None:
+    told: list[tuple[object, int]] = []
+    reply = RecordingReply(handle=handle)
+    reply.raises["open"] = [UNREACHABLE, error]
+    done: Future[bool] = Future()
+    one = Delivery(box, reply, "Rain?", done, lambda handle: told.append((handle, len(reply.calls))))
+    one.open()
+    one.finish("It rains.", "answered")
+    assert done.result(WAIT) is True
+    assert told == ([] if error else [(handle, 2)])
+
+
+@pytest.mark.parametrize("how", ["answered", "given up", "closed", "dropped"])
+def test_whoever_is_told_of_the_end_may_use_the_outbox_at_once(
+    host: FakeHost, box: Outbox, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    held_up: list[bool] = []
+
+    def use_it(done: Future[bool]) -> None:
+        thread = threading.Thread(target=deliver(box, RecordingReply()).open)
+        thread.start()
+        thread.join(WAIT)
+        held_up.append(thread.is_alive())
+
+    reply = RecordingReply()
+    one = deliver(box, reply)
+    one.done.add_done_callback(use_it)
+    if how == "dropped":
+        monkeypatch.setattr(outbox, "_MAX_SENTENCES", 0)
+        one.say("Busy.")
+    elif how == "closed":
+        reply.gates["open"] = threading.Event()
+        one.open()
+        reply.wait_for_call("open")
+        box.close(Deadline(0))
+        reply.gates["open"].set()
+    else:
+        reply.raises["finish"] = [] if how == "answered" else [REFUSED, REFUSED]
+        one.open()
+        one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is (how == "answered")
+    eventually(lambda: held_up)
+    assert held_up == [False]
 
 
 # Closing

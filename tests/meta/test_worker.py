@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from imRobots.Meta import Busy, Deadline
-from imRobots.Meta.worker import Worker
+from imRobots.Meta.worker import Job, Worker
 from tests.fakes.host import FakeHost
 
 from .helpers import WAIT, eventually, no_thread_starts, pass_through
@@ -26,7 +26,7 @@ class Jobs:
         self._gates: dict[str, threading.Event] = {}
         self._changed = threading.Condition()
 
-    def job(self, name: str) -> Callable[[], None]:
+    def job(self, name: str) -> Job:
         gate = self._gates.setdefault(name, threading.Event())
 
         def run() -> None:
@@ -40,9 +40,12 @@ class Jobs:
 
         return run
 
-    def submit(self, *names: str) -> list[int]:
+    def submit(self, *names: str) -> list[Job]:
         """The first letter is the session."""
-        return [self.worker.submit(name[0], self.job(name)) for name in names]
+        made = [self.job(name) for name in names]
+        for name, job in zip(names, made, strict=True):
+            self.worker.submit(name[0], job)
+        return made
 
     def let(self, *names: str) -> None:
         for name in names:
@@ -60,8 +63,8 @@ class Jobs:
         with self._changed:
             assert self._changed.wait_for(lambda: sorted(self.ended) == sorted(names), WAIT), self.ended
 
-    def places(self) -> dict[int, int]:
-        seen: list[dict[int, int]] = []
+    def places(self) -> dict[Job, int]:
+        seen: list[dict[Job, int]] = []
         self.worker.look_at_places(seen.append)
         (places,) = seen
         return places
@@ -75,6 +78,7 @@ def jobs() -> Iterator[Jobs]:
     jobs = Jobs()
     yield jobs
     jobs.let_all()
+    eventually(lambda: jobs.worker.abandoned == 0)  # closing does not wait for those
     assert jobs.worker.close(Deadline(WAIT)) == 0
 
 
@@ -175,9 +179,9 @@ def test_while_places_are_looked_at_no_job_starts(jobs: Jobs) -> None:
     jobs.use(1)
     _, waiting = jobs.submit("a1", "b1")
     jobs.wait_for_start("a1")
-    more = threading.Thread(target=lambda: jobs.worker.set_slots(2))
+    more = threading.Thread(target=lambda: jobs.worker.set_slots(2, 9))
 
-    def look(places: dict[int, int]) -> None:
+    def look(places: dict[Job, int]) -> None:
         jobs.let("a1")
         jobs.wait_for_end("a1")
         more.start()
@@ -193,7 +197,7 @@ def test_while_places_are_looked_at_no_job_starts(jobs: Jobs) -> None:
 
 
 def test_whoever_looks_at_places_and_fails_holds_nobody_up(jobs: Jobs) -> None:
-    def look(places: dict[int, int]) -> None:
+    def look(places: dict[Job, int]) -> None:
         raise KeyError("position")
 
     jobs.submit("a1", "a2")
@@ -207,13 +211,13 @@ def test_more_slots_are_used_at_once(jobs: Jobs) -> None:
     jobs.use(1)
     jobs.submit("a1", "b1", "c1", "d1")
     jobs.wait_for_start("a1")
-    jobs.worker.set_slots(3)
+    jobs.worker.set_slots(3, 9)
     jobs.wait_for_start("a1", "b1", "c1")
 
 
 def test_fewer_slots_stop_nothing_that_runs(jobs: Jobs) -> None:
     jobs.submit("a1", "b1", "c1", "d1")
-    jobs.worker.set_slots(1)
+    jobs.worker.set_slots(1, 9)
     jobs.let("a1")
     jobs.wait_for_end("a1")
     eventually(lambda: jobs.worker.running == 1)
@@ -324,3 +328,87 @@ def test_a_closed_worker_starts_nothing() -> None:
     assert worker.close(Deadline(WAIT)) == 0
     with pytest.raises(Busy):
         worker.submit("a", lambda: None)
+
+
+# Jobs that run too long
+
+
+def test_an_abandoned_job_frees_its_slot_and_its_session_waits_for_it(jobs: Jobs) -> None:
+    hung, *_ = jobs.submit("a1", "b1", "a2", "c1")
+    jobs.wait_for_start("a1", "b1")
+    assert jobs.worker.abandon(hung) == set()
+    jobs.wait_for_start("a1", "b1", "c1")
+    assert (jobs.worker.running, jobs.worker.waiting, jobs.worker.abandoned) == (2, 1, 1)
+    jobs.let("b1")
+    jobs.wait_for_end("b1")
+    eventually(lambda: jobs.worker.running == 1)
+    assert "a2" not in jobs.started
+    jobs.let("a1")
+    jobs.wait_for_start("a1", "b1", "c1", "a2")
+    eventually(lambda: jobs.worker.abandoned == 0)
+
+
+def test_a_released_job_holds_its_session_up_no_more(jobs: Jobs) -> None:
+    hung, *_ = jobs.submit("a1", "a2", "a3")
+    jobs.wait_for_start("a1")
+    jobs.worker.abandon(hung)
+    jobs.worker.release(hung)
+    jobs.wait_for_start("a1", "a2")
+    assert (jobs.worker.running, jobs.worker.waiting, jobs.worker.abandoned) == (1, 1, 1)
+    jobs.let("a1")
+    jobs.wait_for_end("a1")
+    eventually(lambda: jobs.worker.abandoned == 0)
+    assert "a3" not in jobs.started, "a2 is still at it"
+    jobs.let("a2")
+    jobs.wait_for_start("a1", "a2", "a3")
+
+
+def test_only_what_runs_can_be_abandoned_and_only_what_was_abandoned_released(jobs: Jobs) -> None:
+    running, waiting, other = jobs.submit("a1", "a2", "b1")
+    jobs.wait_for_start("a1", "b1")
+    assert jobs.worker.abandon(waiting) is None
+    jobs.worker.release(running)
+    jobs.worker.release(waiting)
+    assert (jobs.worker.running, jobs.worker.waiting, jobs.worker.abandoned) == (2, 1, 0)
+    assert jobs.worker.abandon(running) == set()
+    assert jobs.worker.abandon(running) is None
+    jobs.let("b1")
+    jobs.wait_for_end("b1")
+    eventually(lambda: jobs.worker.running == 0)
+    assert jobs.worker.abandon(other) is None
+
+
+def test_where_everything_hangs_who_waits_is_dropped_and_who_comes_is_turned_away(jobs: Jobs) -> None:
+    first, second, *waiting = jobs.submit("a1", "b1", "a2", "c1")
+    jobs.wait_for_start("a1", "b1")
+    assert jobs.worker.abandon(first) == set()
+    jobs.wait_for_start("a1", "b1", "c1")
+    assert not jobs.worker.is_jammed
+    assert jobs.worker.abandon(second) == {waiting[0]}
+    assert jobs.worker.is_jammed
+    assert (jobs.worker.running, jobs.worker.waiting, jobs.worker.abandoned) == (1, 0, 2)
+    assert jobs.places() == {}
+    with pytest.raises(Busy) as caught:
+        jobs.submit("d1")
+    assert not caught.value.one_session
+    jobs.let("a1")
+    eventually(lambda: not jobs.worker.is_jammed)
+    jobs.submit("e1")
+    jobs.wait_for_start("a1", "b1", "c1", "e1")
+    assert "a2" not in jobs.started
+
+
+def test_a_jammed_worker_closes_at_once(jobs: Jobs) -> None:
+    jobs.use(1)
+    (hung,) = jobs.submit("a1")
+    jobs.wait_for_start("a1")
+    jobs.worker.abandon(hung)
+    left: list[int] = []
+    closing = threading.Thread(target=lambda: left.append(jobs.worker.close(Deadline(10 * WAIT))), daemon=True)
+    closing.start()
+    closing.join(WAIT)
+    assert left == [1], "it still runs"
+    with pytest.raises(Busy):
+        jobs.submit("b1")
+    jobs.let("a1")
+    eventually(lambda: jobs.worker.abandoned == 0)

@@ -5,18 +5,17 @@ import json
 import socket
 import threading
 
-from imRobots.Meta import Deadline, Store, TransportError, backoff, log
+from imRobots.Meta import Deadline, TransportError, backoff, log
 
 
 class ClientManager:
     def __init__(self):
         self.state, self.error = "new", None
-        self.store = Store()  # here, because it must outlive a reload
         self._sending, self._socket = threading.Lock(), None
 
     def restart(self, handler, port):
         self.stop()
-        self.state, self.error, handler.send = "connecting", None, self._send
+        self.state, self.error = "connecting", None
         self._handler, self._ended = handler, threading.Event()
         self._thread = threading.Thread(target=self._run, args=(port,), name="imRobots-echo", daemon=True)
         self._thread.start()
@@ -61,7 +60,7 @@ class ClientManager:
                 if not self._ended.is_set():
                     self._handler.take(line)
 
-    def _send(self, data):
+    def send(self, data):
         try:
             with self._sending:
                 self._socket.sendall(json.dumps(data, ensure_ascii=False).encode("utf-8") + b"\n")

@@ -37,9 +37,9 @@ class EchoReply:
 
 
 class EchoHandler:
-    def __init__(self, element, config, store):
-        self.send = None  # the client manager's, because this platform takes answers over the same socket
-        self._robot = Robot(element, config, lambda m: EchoReply(self.send, m, config.language), store)
+    def __init__(self, element, config, store, send):
+        """`send` is the client manager's, because this platform takes answers over the same socket."""
+        self._robot = Robot(element, config, lambda m: EchoReply(send, m, config.language), store)
 
     def take(self, line):
         message = read_message(line)

@@ -2,7 +2,7 @@
 
 import re
 
-from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager
+from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager, open_store
 
 from .client_manager import ClientManager
 
@@ -24,7 +24,7 @@ class Loader:
             from .handler import EchoConfig, EchoHandler
 
             _, config = load_config(element, self.renderTemplateString, EchoConfig)
-            manager.restart(EchoHandler(element, config, manager.store), config.port)
+            manager.restart(EchoHandler(element, config, open_store(element), manager.send), config.port)
         except (ConfigError, ImportError) as error:
             manager.fail(as_config_error(element.fullName, error))
         return manager
