@@ -89,12 +89,30 @@ def test_coroutines_are_where_the_reference_has_them() -> None:
     assert asynchronous == ["TextHandler.process", "TextHandler.raw_process"]
 
 
+# What this project adds to the tutorial's classes, and apps may rely on as well.
+ADDED: list[tuple[Callable[..., Any], list[str]]] = [
+    (ClientManager.restart, ["self", "message_handler", "client_id", "client_secret"]),
+    (ClientManager.fail, ["self", "error"]),
+    (ClientManager.wait_ready, ["self", "timeout=None"]),
+    (ClientManager.status, ["self"]),
+    (ClientManager.report, ["self", "state=None"]),
+    (TextHandler.close, ["self", "deadline"]),
+    (TextHandler.status, ["self"]),
+]
+
+
+@pytest.mark.parametrize(("function", "expected"), ADDED, ids=[function.__qualname__ for function, _ in ADDED])
+def test_parameters_of_what_was_added_stay_as_they_are(function: Callable[..., Any], expected: list[str]) -> None:
+    assert parameters(function) == expected
+
+
 def test_a_new_loader_and_a_new_manager_look_like_the_references() -> None:
     nodes: list[Any] = [object()]
     assert Loader(nodes).nodes is nodes
     manager = ClientManager("an-id", "a-secret")
     assert (manager.client_id, manager.client_secret, manager.client) == ("an-id", "a-secret", None)
     assert manager.is_running() is False
+    assert (manager.handler, manager.error, manager.state) == (None, None, "new")
 
 
 def test_the_text_handler_is_a_handler_of_the_sdk() -> None:

@@ -6,6 +6,7 @@ update, as in the tutorial. Fields: dingtalk "robots-send-interactive-cards" and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -15,8 +16,9 @@ Card = dict[str, Any]
 
 # A button carries the answer it rates. Four times an answer of any length would be most of the request.
 _MAX_RESPONSE = 1000
-# Bytes of JSON. A webhook message of more than 20 000 is refused (errcode 460101), with all that is around the text.
-_MAX_MARKDOWN = 19_000
+# Bytes of JSON. Refused are a webhook message of more than 20 000 (errcode 460101) and a robot's message whose msgParam
+# has more than 15 000 (dingtalk "the-robot-sends-a-group-message"); a part has to fit through either, with its title.
+_MAX_MARKDOWN = 14_000
 # rating -> the tutorial's feedback type, which knows only two
 _RATINGS = {
     "very_helpful": "helpful",
@@ -26,9 +28,12 @@ _RATINGS = {
 }
 
 
-def thinking_card(question: str, texts: Texts, stamp: int) -> Card:
-    """The first card: the question as its title, and that it is being worked on."""
-    return _card(question, [{"type": "markdown", "text": texts.thinking, "id": f"thinking_{stamp}"}])
+def thinking_card(question: str, texts: Texts) -> Card:
+    """The first card: the question as its title, and that it is being worked on.
+
+    The same for the same question, so that it is known again when it is sent a second time.
+    """
+    return _card(question, [{"type": "markdown", "text": texts.thinking, "id": "thinking"}])
 
 
 def answer_card(question: str, answer: str, stamp: int) -> Card:
@@ -69,13 +74,18 @@ def final_card(question: str, answer: str, message_id: str, texts: Texts, stamp:
     )
 
 
+def card_id(message_key: list[str], card: Card) -> str:
+    """The `cardBizId` of a card in answer to a message: the same for the same, so that it cannot come twice."""
+    return hashlib.sha256(to_json([message_key, card]).encode("utf-8", "replace")).hexdigest()
+
+
 def to_json(value: Any) -> str:
     """JSON with its Chinese characters as they are: escaped, they take six bytes each, and twelve when nested."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def split_markdown(text: str) -> list[str]:
-    """Parts that fit into a webhook message each, cut at the ends of paragraphs, else of lines, else anywhere."""
+    """Parts that fit into a message each, cut at the ends of paragraphs, else of lines, else anywhere."""
     parts = []
     rest = text
     while _size(rest) > _MAX_MARKDOWN:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from imRobots.Meta import Deadline, IMRobotError, log
+from imRobots.Meta import Deadline, IMRobotError, log, one_line, utc
 
 if TYPE_CHECKING:
     from .stream_client import StreamClient
+
+_REPORT_SECONDS = 60 * 60
 
 State: TypeAlias = Literal["new", "connecting", "connected", "reconnecting", "stopping", "stopped", "failed"]
 
@@ -31,6 +34,7 @@ class ClientManager:
         self.handler: Any = None
         self.error: Exception | None = None
         self._state: State = "new"
+        self._since = time.time()
         self._run: _Run | None = None
         self._turn = threading.Lock()  # held while it is started or stopped, so never on the client's own thread
         self._changed = threading.Condition()
@@ -67,7 +71,7 @@ class ClientManager:
         run = self._run
         if run is not None and threading.current_thread() is run.thread:
             stop = functools.partial(self.stop, timeout=timeout)
-            threading.Thread(target=stop, name="imRobots-stop", daemon=True).start()
+            _in_background(stop)
             return
         deadline = Deadline(timeout)
         if not self._turn.acquire(timeout=timeout):
@@ -106,13 +110,21 @@ class ClientManager:
             return self._state == "connected"
 
     def status(self) -> dict[str, Any]:
-        """The state, and the handler's own counters if it has any."""
-        counters = getattr(self.handler, "status", dict)
-        return {"state": self._state, **counters()}
+        """The state and since when, and what the connection and the handler tell of themselves. Reads a file."""
+        client: Any = self.client
+        status: dict[str, Any] = client.status() if client is not None else {}
+        if callable(of_handler := getattr(self.handler, "status", None)):
+            status |= of_handler()
+        return {**status, "state": self._state, "since": utc(self._since)}
+
+    def report(self, state: State | None = None) -> None:
+        """Write one line about it all to the log, as `key=value`; `state` if that is not the present one any more."""
+        log.info(f"client_id={self.client_id} {one_line({**self.status(), 'state': state or self._state})}")
 
     def _begin(self, handler: Any) -> None:
         from dingtalk_stream import CallbackHandler, ChatbotMessage, Credential
 
+        from .api import Api
         from .stream_client import StreamClient
 
         def report(state: State) -> None:
@@ -128,9 +140,11 @@ class ClientManager:
         client.register_callback_handler(ChatbotMessage.TOPIC, handler)
         if card_handler := getattr(handler, "card_handler", None):
             client.register_callback_handler(CallbackHandler.TOPIC_CARD_CALLBACK, card_handler)
+        if isinstance(api := getattr(handler, "api", None), Api):
+            client.api = api  # one for all calls, with the handler's proxy and counts
         self.client, self.handler, self.error = client, handler, None
         self._set("connecting")
-        self._run = run = _Run(client, handler, on_crash=crashed)
+        self._run = run = _Run(client, handler, on_crash=crashed, on_hour=self.report)
         run.thread.start()
 
     def _leave_behind(self) -> None:
@@ -138,7 +152,7 @@ class ClientManager:
         old = self._take_run()
         if old is not None:
             old.disconnect(Deadline(5))
-            threading.Thread(target=old.end, args=(Deadline(10),), name="imRobots-stop", daemon=True).start()
+            _in_background(functools.partial(old.end, Deadline(10)))
 
     def _take_run(self) -> _Run | None:
         run, self._run = self._run, None
@@ -146,17 +160,27 @@ class ClientManager:
 
     def _set(self, state: State) -> None:
         with self._changed:
+            if state != self._state:
+                self._since = time.time()
             self._state = state
             self._changed.notify_all()
+        _in_background(functools.partial(self.report, state))  # it reads a file, and this may be an event loop
 
 
 class _Run:
     """One client on one thread, from its start to its end."""
 
-    def __init__(self, client: StreamClient, handler: Any, on_crash: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        client: StreamClient,
+        handler: Any,
+        on_crash: Callable[[Exception], None],
+        on_hour: Callable[[], None],
+    ) -> None:
         self._client = client
         self._handler = handler
         self._on_crash = on_crash
+        self._on_hour = on_hour
         self._loop = asyncio.new_event_loop()
         self._leave = asyncio.Event()
         self._finish = asyncio.Event()
@@ -201,6 +225,7 @@ class _Run:
     async def _live(self) -> None:
         connection = self._loop.create_task(self._client.start())
         leave = self._loop.create_task(self._leave.wait())
+        every_hour = self._loop.create_task(self._report())
         await asyncio.wait({connection, leave}, return_when=asyncio.FIRST_COMPLETED)
         connection.cancel()
         try:
@@ -209,6 +234,7 @@ class _Run:
             log.debug("The connection to DingTalk is closed")
         finally:
             leave.cancel()
+            every_hour.cancel()
             self._disconnected.set()
         await self._finish.wait()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
@@ -217,3 +243,12 @@ class _Run:
             for task in rest:
                 task.cancel()
             await asyncio.wait(rest, timeout=1)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            _in_background(self._on_hour)
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="imRobots-background", daemon=True).start()

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from urllib.parse import urlsplit
+
+from pydantic import Field, FilePath, field_validator
 
 from imRobots.Meta.config import RobotConfig
 
 
 class DingTalkConfig(RobotConfig):
-    """`clientId` and `clientSecret`: from the DingTalk developer console, Credentials and Basic Information."""
+    """`clientId` and `clientSecret`: from the DingTalk developer console, Credentials and Basic Information.
+
+    `proxy`: through which DingTalk is reached, `http://`, `socks5://` or `socks5h://` (names are looked up by the
+    proxy), with `user:password@` if it wants them. `caFile`: the only certificates to trust, as a PEM file.
+    """
 
     clientId: str
     clientSecret: str = Field(repr=False)
+    proxy: str = Field(default="", repr=False)
+    caFile: FilePath | None = None
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_a_proxy(cls, value: str) -> str:
+        try:
+            address = urlsplit(value)
+            usable = address.scheme in ("http", "socks5", "socks5h") and bool(address.hostname) and address.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be http://host:port, socks5://host:port or socks5h://host:port")
+        return value

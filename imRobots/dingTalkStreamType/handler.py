@@ -7,7 +7,6 @@ methods run on the Stream connection's loop and never block it; the card methods
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -21,7 +20,10 @@ from imRobots.Meta.config import RobotConfig
 
 from . import cards
 from .api import Api
-from .messages import chatbot_message, is_group, read_message
+from .ladder import Ladder
+from .logs import library_log
+from .messages import chatbot_message, is_group, key_of, read_message
+from .network import Network
 from .reply import DingTalkReply
 
 
@@ -29,13 +31,15 @@ class TextHandler(ChatbotHandler):
     """Answers text messages with an agent's streamed answer."""
 
     def __init__(self, element: Any, config: dict[str, Any], *, store: Store | None = None) -> None:
-        """`config` is the rendered config.json. `store` remembers the messages of the handler before this one."""
+        """`config` is the rendered config.json. `store` remembers more than this handler lives; by default not."""
         super().__init__()
-        self.logger = log
+        self.logger = library_log  # the SDK's methods write addresses with secrets in them
         self.element = element
         self.config = config
         self.store = store or Store()
         self._settings = RobotConfig.model_validate(config)
+        self.ladder = Ladder(element.fullName, config, self.store)
+        self._network = Network(config.get("proxy", ""), config.get("caFile", ""))
         self._lock = threading.Lock()
         self._robot: Robot | None = None
         self._closed = False
@@ -48,12 +52,16 @@ class TextHandler(ChatbotHandler):
         with self._lock:
             credential = self.dingtalk_client.credential
             if self._api is None or self._api.credential is not credential:
-                self._api = Api(credential)
+                self._api = Api(credential, self._network, on_counted=lambda: self.store.count("calls"))
             return self._api
 
     def pre_start(self) -> None:
-        """Called by the client before it connects: fetch a token now, so that the first card is one call only."""
+        """Called by the client before it connects: go on with what a killed process left, and fetch a token now.
+
+        So the first card is one call only.
+        """
         self._closed = False
+        self._running_robot()
         threading.Thread(target=self._fetch_token, name="imRobots-token", daemon=True).start()
 
     async def raw_process(self, callback_message: CallbackMessage) -> AckMessage:
@@ -98,8 +106,7 @@ class TextHandler(ChatbotHandler):
         "". `kwargs` are further fields of the request. Blocks.
         """
         # The same card for the same message has the same id, so that a send which is tried again makes no second card.
-        identity = (incoming_message.sender_id, incoming_message.conversation_id, incoming_message.message_id)
-        card_biz_id = hashlib.sha256(cards.to_json([identity, card_data]).encode("utf-8", "replace")).hexdigest()
+        card_biz_id = cards.card_id(key_of(incoming_message), card_data)
         options: dict[str, Any] = {"atAll": at_all}
         if at_sender:
             user = {"nickName": incoming_message.sender_nick, "userId": incoming_message.sender_staff_id}
@@ -140,13 +147,17 @@ class TextHandler(ChatbotHandler):
         if self._api is not None:
             self._api.close()
 
-    def status(self) -> dict[str, int]:
-        """Counters of what goes on; see `Robot.status`."""
-        robot = self._robot
-        return robot.status() if robot is not None else {}
+    def status(self) -> dict[str, Any]:
+        """Counters of what goes on (see `Robot.status`), calls by API, and the closed rungs with what they lack."""
+        robot, api = self._robot, self._api
+        return {
+            **(robot.status() if robot is not None else {}),
+            "calls": api.status() if api is not None else {},
+            "closed": self.ladder.closed(),
+        }
 
     def _create_initial_card(self, question: str) -> dict[str, Any]:
-        return cards.thinking_card(question, self._texts(question), _stamp())
+        return cards.thinking_card(question, self._texts(question))
 
     def _create_streaming_card(self, content: str, question: str) -> dict[str, Any]:
         return cards.answer_card(question, content, _stamp())
@@ -157,8 +168,19 @@ class TextHandler(ChatbotHandler):
     def _running_robot(self) -> Robot | None:
         with self._lock:
             if self._robot is None and not self._closed:
-                self._robot = Robot(self.element, self._settings, self._reply_to, self.store)
+                self._robot = Robot(
+                    self.element,
+                    self._settings,
+                    self._reply_to,
+                    self.store,
+                    account=str(self.dingtalk_client.credential.client_id),
+                    status=self._whole_status,
+                )
             return self._robot
+
+    def _whole_status(self) -> dict[str, Any]:
+        of_client = getattr(self.dingtalk_client, "status", dict)
+        return {**of_client(), **self.status()}
 
     def _reply_to(self, message: IncomingMessage) -> DingTalkReply:
         texts = self._texts(message.text or message.sender_name)

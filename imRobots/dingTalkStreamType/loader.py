@@ -10,7 +10,7 @@ import re
 import threading
 from typing import Any
 
-from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager
+from imRobots.Meta import ConfigError, as_config_error, find_manager, keep_manager, open_store
 
 from .client_manager import ClientManager
 
@@ -61,7 +61,7 @@ class Loader:
         from .handler import TextHandler
 
         manager = self._manager()
-        handler = TextHandler(self.nodes[0], config, store=getattr(manager.handler, "store", None))
+        handler = TextHandler(self.nodes[0], config, store=open_store(self.nodes[0]))
         manager.restart(handler, client_id, client_secret)
         return manager
 

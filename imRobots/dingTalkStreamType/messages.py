@@ -48,6 +48,7 @@ def read_message(data: Mapping[str, Any], fallback_id: str = "") -> IncomingMess
         text=text,
         problem="quota" if quota else "" if text else "empty" if understood else "unsupported",
         source=data,
+        from_admin=data.get("isAdmin") is True,
     )
 
 
@@ -61,6 +62,11 @@ def chatbot_message(data: Mapping[str, Any]) -> ChatbotMessage:
         return ChatbotMessage.from_dict(dict(data))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return ChatbotMessage.from_dict({name: _string(data, name) for name in _ADDRESS if _string(data, name)})
+
+
+def key_of(message: ChatbotMessage) -> list[str]:
+    """What tells a message from all others."""
+    return [str(message.sender_id), str(message.conversation_id), str(message.message_id)]
 
 
 def is_group(message: ChatbotMessage) -> bool:

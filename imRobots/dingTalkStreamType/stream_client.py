@@ -8,6 +8,8 @@ cancels the handlers whenever it reconnects. Does not know what the handlers do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import threading
 import time
@@ -27,15 +29,23 @@ from dingtalk_stream import (
 from dingtalk_stream.version import VERSION_STRING
 from websockets.asyncio.client import ClientConnection, connect
 
-from imRobots.Meta import TransportError, backoff, log
+from imRobots.Meta import AuthError, Health, Misconfigured, ReplyRefused, TransportError, backoff, log, utc
 
 from .api import Api
+from .logs import library_log
+from .network import reaching
 
 T = TypeVar("T")
 Frame = dict[str, Any]
 
-# Seconds between pings and until a missing pong counts: a dead peer is noticed within 40 s.
-_PING_SECONDS = 20
+# Seconds between pings, and until a missing pong counts: a dead peer is noticed within 35 s.
+_PING_SECONDS = 15
+_PONG_SECONDS = 20
+# What somebody has to mend is tried again so many seconds later.
+_SLOW_SECONDS = 60
+# Characters of a frame. One above the first limit is not read, one above the second costs the connection.
+_MAX_FRAME = 2**20
+_MAX_MESSAGE = 2**24
 # A connection that has lived so long was a good one: the next is opened without delay, and delays start anew.
 _STABLE_SECONDS = 10
 # After `disconnect` DingTalk closes the socket within 10 s (developerpedia, stream protocol).
@@ -51,10 +61,15 @@ class StreamClient(DingTalkStreamClient):
         on_state: Callable[[Literal["connected", "reconnecting"]], None] = lambda state: None,
     ) -> None:
         """`on_state` is called on the loop."""
-        super().__init__(credential, logger=log)
+        super().__init__(credential, logger=library_log)
+        self.event_handler.logger = self.system_handler.logger = library_log
         self.websocket: ClientConnection | None = None
+        self.api = Api(credential)
         self._on_state = on_state
-        self._api = Api(credential)
+        self._health = Health("reconnects")
+        self._state, self._since = "connecting", time.time()
+        self._frame_at: float | None = None
+        self._pong_at: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._left_behind: set[ClientConnection] = set()
 
@@ -62,24 +77,31 @@ class StreamClient(DingTalkStreamClient):
         """Stay connected. Ends only by cancellation."""
         self.pre_start()
         delays = backoff(1, 60)
-        trouble: type | None = None
+        trouble = ""
         try:
             while True:
                 try:
                     websocket = await self._connect()
                 except Exception as error:  # whatever it is, the robot must come back by itself
-                    say = log.debug if type(error) is trouble else log.error  # an outage is reported once
-                    trouble = type(error)
+                    to_be_mended = isinstance(error, (AuthError, Misconfigured, ReplyRefused))
+                    # Reported once: an outage, however it shows itself, and each thing that somebody has to mend.
+                    earlier, trouble = trouble, _kind_of(error) if to_be_mended else "outage"
+                    say = log.debug if trouble == earlier else log.error
                     say(f"No connection to DingTalk for client id {self.credential.client_id}, trying again: {error!r}")
-                    await asyncio.sleep(next(delays))
+                    await asyncio.sleep(_SLOW_SECONDS if to_be_mended else next(delays))
                     continue
-                trouble = None
+                trouble = ""
                 self.websocket = websocket
-                self._on_state("connected")
+                self._report("connected")
                 log.info(f"Connected to DingTalk: the long connection of client id {self.credential.client_id} stands")
                 since = time.monotonic()
-                await self._read(websocket)
-                self._on_state("reconnecting")
+                keep_alive = asyncio.ensure_future(self._keep_alive(websocket))
+                try:
+                    await self._read(websocket)
+                finally:
+                    keep_alive.cancel()
+                self._health.count("reconnects")
+                self._report("reconnecting")
                 self._start_task(self._leave_behind(websocket))
                 if time.monotonic() - since >= _STABLE_SECONDS:
                     delays = backoff(1, 60)
@@ -91,13 +113,24 @@ class StreamClient(DingTalkStreamClient):
             if self.websocket is not None:
                 await self.websocket.close()
                 self.websocket = None
-            self._api.close()
+            self.api.close()
+
+    def status(self) -> dict[str, Any]:
+        """State and since when, seconds since the last frame and the last pong, reconnects, times to acknowledge."""
+        now = time.monotonic()
+        ages = {"last_frame_age": self._frame_at, "last_pong_age": self._pong_at}
+        return {
+            "state": self._state,
+            "since": utc(self._since),
+            **{name: None if at is None else round(now - at, 1) for name, at in ages.items()},
+            **self._health.status(),
+        }
 
     def open_connection(self) -> dict[str, Any]:
         """Ask the gateway for an endpoint and a ticket. Blocks; raises `TransportError` or `AuthError`."""
         topics = [{"type": "EVENT", "topic": "*"}] if self._is_event_required else []
         topics += [{"type": "CALLBACK", "topic": topic} for topic in self.callback_handler_map]
-        return self._api.open_connection(
+        return self.api.open_connection(
             {
                 "clientId": self.credential.client_id,
                 "clientSecret": self.credential.client_secret,
@@ -107,34 +140,63 @@ class StreamClient(DingTalkStreamClient):
             }
         )
 
+    def _report(self, state: Literal["connected", "reconnecting"]) -> None:
+        self._state, self._since = state, time.time()
+        self._on_state(state)
+
     async def _connect(self) -> ClientConnection:
         connection = await _in_thread(self.open_connection)
         try:
             uri = f"{connection['endpoint']}?ticket={quote_plus(connection['ticket'])}"
         except (KeyError, TypeError) as error:
             raise TransportError("the gateway named no endpoint to connect to") from error
-        try:
-            return await connect(
-                uri, open_timeout=10, close_timeout=2, ping_interval=_PING_SECONDS, ping_timeout=_PING_SECONDS
+        network = self.api.network
+        tunnel = await _in_thread(functools.partial(network.tunnel_to, uri))
+        with contextlib.ExitStack() as unused, reaching("connecting to the gateway's endpoint"):
+            if tunnel is not None:
+                unused.enter_context(tunnel)
+            websocket = await connect(
+                uri,
+                sock=tunnel,
+                proxy=None,
+                ssl=network.tls if uri.startswith("wss:") else None,
+                open_timeout=10,
+                close_timeout=2,
+                ping_interval=None,
+                max_size=_MAX_MESSAGE,
+                logger=library_log,
             )
-        except websockets.exceptions.InvalidURI:
-            # Its text has the ticket in it.
-            raise TransportError("the gateway named an endpoint that is no WebSocket address") from None
+            unused.pop_all()
+            return websocket
+
+    async def _keep_alive(self, websocket: ClientConnection) -> None:
+        """Ping, and give the connection up when no pong comes: a peer that is gone sends no word of it."""
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+            while True:
+                await asyncio.sleep(_PING_SECONDS)
+                try:
+                    await asyncio.wait_for(await websocket.ping(), _PONG_SECONDS)
+                except asyncio.TimeoutError:
+                    log.warning(f"DingTalk has not answered a ping for {_PONG_SECONDS} s; connecting anew")
+                    websocket.transport.abort()
+                    return
+                self._pong_at = time.monotonic()
 
     async def _read(self, websocket: ClientConnection) -> None:
         """Hand out frames until the connection is closed or DingTalk asks to leave it."""
         try:
             async for raw in websocket:
+                self._frame_at = time.monotonic()
                 frame = _parse(raw)
                 if frame is None:
                     continue
                 if frame.get("type") == SystemMessage.TYPE and _topic(frame) == SystemMessage.TOPIC_DISCONNECT:
                     return  # no acknowledgement is wanted
-                self._start_task(self._acknowledge(websocket, frame))
+                self._start_task(self._acknowledge(websocket, frame, self._frame_at))
         except websockets.exceptions.ConnectionClosedError as error:
             log.warning(f"The connection to DingTalk broke: {error}")
 
-    async def _acknowledge(self, websocket: ClientConnection, frame: Frame) -> None:
+    async def _acknowledge(self, websocket: ClientConnection, frame: Frame, came_at: float) -> None:
         try:
             ack = await self._dispatch(frame)
             if ack is None:  # a handler of somebody's own that does not acknowledge
@@ -147,13 +209,16 @@ class StreamClient(DingTalkStreamClient):
             return  # nothing that an acknowledgement could be for
         try:
             await websocket.send(text)
+            self._health.took("ack", time.monotonic() - came_at)
         except websockets.exceptions.ConnectionClosed:
             log.warning(f"A frame of topic {_topic(frame)} was not acknowledged: its connection is closed")
 
     async def _dispatch(self, frame: Frame) -> AckMessage | None:
         kind = frame.get("type")
-        if kind == SystemMessage.TYPE:
-            return await self.system_handler.raw_process(SystemMessage.from_dict(frame))
+        if kind == SystemMessage.TYPE:  # the SDK's handler does the same, and warns at each ping
+            ack = _plain_ack(frame, AckMessage.STATUS_OK, "OK")
+            ack.data = SystemMessage.from_dict(frame).data  # with a ping's `opaque`
+            return ack
         if kind == EventMessage.TYPE:
             return await self.event_handler.raw_process(EventMessage.from_dict(frame))
         if kind == CallbackMessage.TYPE and _topic(frame) in self.callback_handler_map:
@@ -174,13 +239,18 @@ class StreamClient(DingTalkStreamClient):
         task.add_done_callback(self._tasks.discard)
 
 
+def _kind_of(error: Exception) -> str:
+    # A refusal's text has the number of its request in it.
+    return f"refused {error.code}" if isinstance(error, ReplyRefused) else type(error).__name__ + str(error)[:20]
+
+
 def _parse(raw: str | bytes) -> Frame | None:
     try:
-        frame = json.loads(raw)
+        frame = json.loads(raw) if len(raw) <= _MAX_FRAME else None
     except (ValueError, RecursionError):
         frame = None
     if not isinstance(frame, dict):
-        log.warning(f"A frame of {len(raw)} characters that is no JSON object was ignored")
+        log.warning(f"A frame of {len(raw)} characters that is no JSON object, or too long, was ignored")
         return None
     return frame
 

@@ -6,19 +6,19 @@ import json
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import dingtalk_stream.utils
 import pytest
-import urllib3
 from dingtalk_stream import CallbackMessage, Credential
 
 from imRobots.dingTalkStreamType import api as api_module
+from imRobots.dingTalkStreamType import network
 from imRobots.dingTalkStreamType.api import Api
 from imRobots.dingTalkStreamType.cards import answer_card, to_json
-from imRobots.Meta import AuthError, RateLimited, ReplyRefused, TransportError
+from imRobots.Meta import AuthError, RateLimited, ReplyRefused, TransportError, Unconfirmed
 from tests.dingtalk.helpers import CLIENT_ID, CLIENT_SECRET, Peer, http, in_time, text_of
 from tests.fakes.gateway import OPEN, SEND_CARD, TOKEN, UPDATE_CARD, WEBHOOK, Gateway
 
@@ -27,8 +27,10 @@ OK = http(b'{"errcode": 0, "errmsg": "ok", "accessToken": "token-1", "expireIn":
 
 
 @pytest.fixture
-def api() -> Api:
-    return Api(Credential(CLIENT_ID, CLIENT_SECRET))
+def api() -> Iterator[Api]:
+    api = Api(Credential(CLIENT_ID, CLIENT_SECRET))
+    yield api
+    api.close()
 
 
 def calls(gateway: Gateway, path: str) -> list[tuple[int, str]]:
@@ -110,16 +112,24 @@ def test_everybody_who_waits_for_a_token_hears_of_its_failure_at_once(gateway: G
     assert len([call for call in gateway.calls if call.path == TOKEN]) < 4
 
 
-def test_an_expired_token_is_renewed_once_for_many_threads(gateway: Gateway, api: Api, receive: Receive) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [(400, "InvalidAuthentication"), (401, "unauthorized"), (200, "40014"), (200, "42001"), (400, "40014")],
+    ids=str,
+)
+def test_an_expired_token_is_renewed_once_for_many_threads(
+    gateway: Gateway, api: Api, receive: Receive, refusal: tuple[int, str]
+) -> None:
+    gateway.token_refusal = refusal
     conversation = receive().data["conversationId"]
     api.send_card(card(conversation))
     gateway.expire_tokens()
-    gateway.latency = 0.1
-    answers = at_once(10, lambda: api.send_card(card(conversation)))
+    gateway.latency = 0.05
+    answers = at_once(20, lambda: api.send_card(card(conversation)))
     assert all("processQueryKey" in answer for answer in answers), answers
     assert len(calls(gateway, TOKEN)) == 2
-    assert calls(gateway, SEND_CARD).count((400, "InvalidAuthentication")) == 10
-    assert calls(gateway, SEND_CARD).count((200, "")) == 11
+    assert calls(gateway, SEND_CARD).count(refusal) == 20
+    assert calls(gateway, SEND_CARD).count((200, "")) == 21
 
 
 @pytest.mark.parametrize(
@@ -138,9 +148,10 @@ def test_a_call_that_is_refused_for_its_token_is_made_again_with_a_new_one(
 
 def test_a_call_that_is_refused_twice_for_its_token_is_not_made_a_third_time(gateway: Gateway, api: Api) -> None:
     gateway.refuse(UPDATE_CARD, status=400, code="InvalidAuthentication", times=9)
-    with pytest.raises(ReplyRefused):
+    with pytest.raises(AuthError, match="a new token is refused as well"):
         api.update_card({"cardBizId": "c", "cardData": "{}"})
     assert len(calls(gateway, UPDATE_CARD)) == 2
+    assert len(calls(gateway, TOKEN)) == 2
 
 
 def test_after_a_failure_to_get_a_token_the_next_call_gets_one(gateway: Gateway, api: Api) -> None:
@@ -187,9 +198,9 @@ def test_a_connection_is_opened_with_the_credentials(gateway: Gateway, api: Api)
         (429, "system.busy", RateLimited),
         (400, "send.too.fast", RateLimited),
         (400, "send.byToken.tooFast", RateLimited),
-        (500, "system.error", TransportError),
-        (503, "system.busy", TransportError),
-        (504, "gateway.timeout", TransportError),
+        (500, "system.error", Unconfirmed),
+        (503, "system.busy", Unconfirmed),
+        (504, "gateway.timeout", Unconfirmed),
         (400, "param.error", ReplyRefused),
         (400, "cardInstance.notExist", ReplyRefused),
         (404, "InvalidAction.NotFound", ReplyRefused),
@@ -208,6 +219,220 @@ def test_each_refusal_of_a_card_is_its_own_kind_of_error(
     assert caught.type is kind
     for part in ("PUT", UPDATE_CARD, str(status), code, "no way"):
         assert part in str(caught.value)
+
+
+NO_WORD = "no way"
+CARD = {"cardBizId": "c", "cardData": "{}"}
+DENIED = "Forbidden.AccessDenied."
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cause", "named"),
+    [
+        (403, DENIED + "AccessTokenPermissionDenied", "permission", "grant the permission"),
+        (200, "60011", "permission", "grant the permission"),
+        (200, "88", "permission", "grant the permission"),
+        (403, DENIED + "IpNotInWhiteList", "address", "allowed"),
+        (200, "60020", "address", "allowed"),
+        (403, DENIED + "ApiCountLimitForOrg", "quota", "month"),
+        (200, "90020", "quota", "month"),
+        (400, "param.error", "message", ""),
+        (400, "param.isNotJson", "message", ""),
+        (400, "invalid.user", "message", ""),
+        (400, "invalid.openConversationId", "message", ""),
+        (400, "invalidParameter.msgParam.tooLong", "message", ""),
+        (400, "staffId.notExisted", "message", ""),
+        (400, "robot.oto.notExist", "message", ""),
+        (400, "group.disbanded", "message", ""),
+        (400, "conversation.org.notMatch", "message", ""),
+        (400, "contain.unsafe.url", "message", ""),
+        (400, "cardInstance.notExist", "message", ""),
+        (200, "300001", "message", ""),
+        (200, "460101", "message", ""),
+        (400, "template.isNotExist", "unknown", ""),
+        (403, "app.tooNew", "unknown", ""),
+        (404, "InvalidAction.NotFound", "unknown", ""),
+        (400, "", "unknown", ""),
+    ],
+)
+def test_a_refusal_says_what_stands_in_the_way(
+    gateway: Gateway, api: Api, status: int, code: str, cause: str, named: str
+) -> None:
+    gateway.refuse(UPDATE_CARD, status=status, code=code, message=NO_WORD)
+    with pytest.raises(ReplyRefused) as caught:
+        api.update_card(CARD)
+    assert (type(caught.value), caught.value.code, caught.value.cause) == (ReplyRefused, code, cause)
+    for part in ("PUT", UPDATE_CARD, f"HTTP {status}", code, NO_WORD, named):
+        assert part in str(caught.value)
+
+
+FLOOD = {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "xxx"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, FLOOD, RateLimited),
+        (403, FLOOD, RateLimited),
+        (200, {**FLOOD, "status": "1111"}, RateLimited),
+        (200, {"errcode": 90018, "errmsg": ""}, RateLimited),
+        (200, {"errcode": 90002}, RateLimited),
+        (200, {"errcode": 410100}, RateLimited),
+        (200, {"errcode": 88, "sub_code": "90018"}, RateLimited),
+        (200, {"errcode": 88, "sub_code": 90020}, ReplyRefused),
+        (200, {"errcode": 88, "sub_code": "60011", "sub_msg": "x"}, ReplyRefused),
+        (400, {"code": "too.many.group"}, RateLimited),
+        (400, {"code": "too.many.people"}, RateLimited),
+        (429, {}, RateLimited),
+        (200, {"errcode": -1}, Unconfirmed),
+        (400, {"code": "system.busy"}, Unconfirmed),
+        (200, {"success": False}, ReplyRefused),
+        (200, {"success": False, "code": "system.error"}, Unconfirmed),
+        (200, {"success": True, "result": {"deliverResults": [{"success": False, "errorMsg": "gone"}]}}, ReplyRefused),
+        (200, {"result": {"deliverResults": [{"success": True}, {"success": False}]}}, ReplyRefused),
+        (401, {"code": "authFailed"}, AuthError),
+        (400, {"code": "invalidClientIdOrSecret"}, AuthError),
+    ],
+    ids=str,
+)
+def test_an_error_counts_in_whatever_shape_it_comes(
+    gateway: Gateway, api: Api, status: int, body: dict[str, Any], kind: type[Exception]
+) -> None:
+    gateway.refuse(UPDATE_CARD, status=status, code="", body=body)
+    with pytest.raises(kind) as caught:
+        api.update_card(CARD)
+    assert caught.type is kind
+    assert calls(gateway, UPDATE_CARD) == [(status, "")], "and is not tried again here"
+
+
+def test_what_could_not_be_delivered_says_why(gateway: Gateway, api: Api) -> None:
+    failed = {"spaceId": "cid", "success": False, "errorMsg": "the group is gone"}
+    gateway.refuse(UPDATE_CARD, status=200, code="", body={"success": True, "result": {"deliverResults": [failed]}})
+    with pytest.raises(ReplyRefused, match="the group is gone") as caught:
+        api.update_card(CARD)
+    assert caught.value.cause == "message"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"errcode": 0, "errmsg": "ok"},
+        {"errcode": "0"},
+        {"code": None, "success": True},
+        {"success": True, "result": {"deliverResults": [{"success": True}]}},
+        {"result": [1]},
+        {"result": {"deliverResults": None}},
+        {"result": {"deliverResults": ["x", {}]}},
+    ],
+    ids=str,
+)
+def test_an_answer_without_an_error_is_a_success(gateway: Gateway, api: Api, body: dict[str, Any]) -> None:
+    gateway.refuse(UPDATE_CARD, status=200, code="", body=body)
+    assert api.update_card(CARD) == body
+
+
+def test_the_missing_permissions_are_named_and_the_request_too(gateway: Gateway, api: Api) -> None:
+    detail = {"requiredScopes": ["Card.Instance.Write", "qyapi_robot_sendmsg"]}
+    body = {"code": "Forbidden", "requestid": "request-7", "accessdenieddetail": detail}
+    gateway.refuse(UPDATE_CARD, status=403, code="Forbidden", body=body)
+    with pytest.raises(ReplyRefused) as caught:
+        api.update_card(CARD)
+    assert caught.value.cause == "permission"
+    assert "Card.Instance.Write, qyapi_robot_sendmsg" in str(caught.value) and "request-7" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "403 Forbidden", "404 Not Found", "408 Timeout", "413 Too Large"])
+def test_a_page_that_is_not_dingtalks_is_no_refusal_of_dingtalks(api: Api, status: str) -> None:
+    page = http(b"<html>blocked by your organization</html>", status)
+    with Peer.answering(page) as peer, pytest.raises((TransportError, ReplyRefused)) as caught:
+        api.post_to_webhook(f"http://{peer.address}/robot", {"msgtype": "text"})
+    assert isinstance(caught.value, TransportError)
+
+
+def test_a_connection_that_is_refused_says_what_to_look_at(gateway: Gateway, api: Api) -> None:
+    gateway.refuse(OPEN, status=400, code="some.code", message=NO_WORD)
+    with pytest.raises(ReplyRefused) as caught:
+        api.open_connection({})
+    assert (caught.value.code, caught.value.cause) == ("some.code", "unknown")
+    for part in (NO_WORD, "developer console", "published", "Stream mode", "address"):
+        assert part in str(caught.value)
+
+
+def test_everybody_who_waits_for_a_token_hears_what_stands_in_the_way(gateway: Gateway, api: Api) -> None:
+    gateway.refuse(TOKEN, status=403, code=DENIED + "IpNotInWhiteList", times=99, delay=0.2)
+    errors = at_once(5, api.token)
+    assert {(error.code, error.cause) for error in errors} == {(DENIED + "IpNotInWhiteList", "address")}
+
+
+# ---- counts
+
+
+def test_calls_are_counted_by_api_and_so_are_refusals(gateway: Gateway, api: Api, receive: Receive) -> None:
+    callback = receive()
+    assert api.status() == {}
+    api.send_card(card(callback.data["conversationId"]))
+    gateway.refuse(SEND_CARD, status=400, code="param.error")
+    gateway.trouble(SEND_CARD, "reset")
+    for _ in range(2):
+        with pytest.raises((ReplyRefused, TransportError)):
+            api.send_card(card(callback.data["conversationId"]))
+    gateway.expire_tokens()
+    with pytest.raises(ReplyRefused):  # first for its token, then for itself
+        api.update_card(CARD)
+    api.post_to_webhook(callback.data["sessionWebhook"], {"msgtype": "text", "text": {"content": "hi"}})
+    assert api.status() == {
+        TOKEN: {"made": 2, "refused": 0},
+        SEND_CARD: {"made": 3, "refused": 2},
+        UPDATE_CARD: {"made": 2, "refused": 2},
+        WEBHOOK: {"made": 1, "refused": 0},
+    }
+
+
+def test_what_counts_against_the_month_is_counted_as_dingtalk_does(gateway: Gateway, receive: Receive) -> None:
+    group, alone = receive(sender="Bob").data, receive(sender="Bob", group=False).data
+    counted: list[int] = []
+    api = Api(Credential(CLIENT_ID, CLIENT_SECRET), on_counted=lambda: counted.append(1))
+    body = card(group["conversationId"])
+    message = {"robotCode": CLIENT_ID, "msgKey": "sampleText", "msgParam": '{"content": "hi"}'}
+    api.token()
+    api.open_connection({"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET, "subscriptions": []})
+    api.post_to_webhook(alone["sessionWebhook"], {"msgtype": "text", "text": {"content": "hi"}})
+    assert counted == [], "tokens, connections and webhooks are no calls of an API"
+    for call in (
+        lambda: api.send_card(body),
+        lambda: api.update_card(body),
+        lambda: api.send_to_group({**message, "openConversationId": group["conversationId"]}),
+        lambda: api.send_to_people({**message, "userIds": ["staff-Bob"]}),
+    ):
+        before = len(counted)
+        call()
+        assert len(counted) == before + 1
+        gateway.refuse("", status=403, code="x.QpsLimit")
+        with pytest.raises(RateLimited):
+            call()
+        assert len(counted) == before + 1, "what was throttled is not counted"
+    assert len(counted) == gateway.month_calls == 4
+
+
+def test_calls_count_wherever_the_openapi_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    api = Api(Credential(CLIENT_ID, CLIENT_SECRET), on_counted=lambda: counted.append(1))
+    with Peer.answering(OK) as peer:
+        monkeypatch.setattr(dingtalk_stream.utils, "DINGTALK_OPENAPI_ENDPOINT", f"http://{peer.address}/proxy")
+        api.update_card(CARD)
+    assert counted == [1]
+
+
+def test_somebody_who_is_unknown_or_slowed_down_was_not_sent_anything(gateway: Gateway, api: Api) -> None:
+    gateway.flow_controlled = {"staff-Bob"}
+    gateway._staff["staff-Bob"] = "cid-bob"
+    message = {"robotCode": CLIENT_ID, "msgKey": "sampleText", "msgParam": '{"content": "hi"}'}
+    with pytest.raises(RateLimited, match="held back"):
+        api.send_to_people({**message, "userIds": ["staff-Bob"]})
+    with pytest.raises(ReplyRefused, match="not delivered"):
+        api.send_to_people({**message, "userIds": ["nobody"]})
+    assert gateway.sent == []
 
 
 @pytest.mark.parametrize(
@@ -235,7 +460,7 @@ def test_an_unexplained_401_for_the_credentials_is_about_them_too(gateway: Gatew
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("-1", TransportError), ("300001", ReplyRefused), ("460101", ReplyRefused), ("40035", ReplyRefused)],
+    [("-1", Unconfirmed), ("300001", ReplyRefused), ("460101", ReplyRefused), ("40035", ReplyRefused)],
 )
 def test_a_webhooks_errcode_counts_although_its_status_is_200(
     gateway: Gateway, api: Api, code: str, kind: type[Exception]
@@ -278,15 +503,26 @@ def test_an_answer_without_a_token_is_worth_another_try(
         api.token()
 
 
-def test_a_webhook_that_is_no_address_is_refused_without_being_shown(api: Api) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "robot?session=the-session",
+        "",
+        "http://[::1/robot?session=the-session",
+        "http://host:99999/robot?session=the-session",
+        "http://host:x/robot?session=the-session",
+        "ftp://host/robot?session=the-session",
+    ],
+)
+def test_a_webhook_that_is_no_address_is_refused_without_being_shown(api: Api, address: str) -> None:
     with pytest.raises(ReplyRefused) as caught:
-        api.post_to_webhook("http://host:99999/robot?session=the-session", {"msgtype": "text"})
+        api.post_to_webhook(address, {"msgtype": "text"})
     assert "the-session" not in str(caught.value) and caught.value.__cause__ is None
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Api:
-    monkeypatch.setattr(api_module, "_TIMEOUT", urllib3.Timeout(total=0.2))
+    monkeypatch.setattr(network, "_SECONDS", 0.2)
     return Api(Credential(CLIENT_ID, CLIENT_SECRET))
 
 
@@ -316,8 +552,7 @@ def test_a_peer_that_never_answers_is_given_up(
 
 
 def test_every_call_has_a_limit_of_time() -> None:
-    assert api_module._TIMEOUT.connect_timeout <= 10
-    assert api_module._TIMEOUT.total <= 10
+    assert 1 < network._SECONDS <= 10
 
 
 @pytest.fixture

@@ -42,10 +42,10 @@ def ids_of(part: Any) -> list[str]:
     ids=["en", "zh"],
 )
 def test_the_thinking_card_is_the_tutorials(texts: Texts, sentence: str) -> None:
-    assert thinking_card(QUESTION, texts, 1700000000000) == {
+    assert thinking_card(QUESTION, texts) == {
         "config": {"autoLayout": True, "enableForward": True},
         "header": {"title": {"type": "text", "text": "Why is the sky blue?"}},
-        "contents": [{"type": "markdown", "text": sentence, "id": "thinking_1700000000000"}],
+        "contents": [{"type": "markdown", "text": sentence, "id": "thinking"}],
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +17,7 @@ from dingtalk_stream import AckMessage, AsyncChatbotHandler, CallbackHandler, Ca
 
 from imRobots.dingTalkStreamType import ClientManager, TextHandler, client_manager, stream_client
 from imRobots.dingTalkStreamType.stream_client import StreamClient
-from imRobots.Meta import ConfigError, Deadline
+from imRobots.Meta import ConfigError, Deadline, ReplyRefused
 from tests.dingtalk.helpers import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -30,7 +32,7 @@ from tests.dingtalk.helpers import (
     robot_threads,
 )
 from tests.fakes.agents import ReferenceAgent
-from tests.fakes.gateway import OPEN, Gateway
+from tests.fakes.gateway import OPEN, SEND_CARD, Gateway
 from tests.fakes.host import FakeHost
 
 Manage = Callable[..., ClientManager]
@@ -213,26 +215,105 @@ def test_who_waits_for_a_connection_is_told_when_it_is_stopped(silent: Peer, man
     assert answers == [False]
 
 
-def test_the_status_is_the_state_and_the_handlers_counters(
+def test_the_status_is_the_state_the_connections_and_the_handlers_counters(
     gateway: Gateway, host: FakeHost, manage: Manage, agent: ReferenceAgent
 ) -> None:
     manager = manage()
-    assert manager.status() == {"state": "new"}
+    status = manager.status()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", status.pop("since"))
+    assert status == {"state": "new"}
     manager.start(Mailbox())
     assert manager.wait_ready(10)
-    assert manager.status() == {"state": "connected"}, "a plain handler counts nothing"
+    status = manager.status()
+    assert (status["state"], status["reconnects"]) == ("connected", 0)
+    assert set(status) == {"state", "since", "last_frame_age", "last_pong_age", "reconnects"}
     manager.stop()
-    assert manager.status() == {"state": "stopped"}
+    assert manager.status()["state"] == "stopped"
 
     agent.gate = threading.Event()
     manager.start(TextHandler(host.element(ELEMENT), CONFIG))
     assert manager.wait_ready(10)
     gateway.say("why?")
     eventually(lambda: agent.running, "the agent's run")
-    assert manager.status() == {"state": "connected", "running": 1, "waiting": 0, "unsent": 1}
+    status = manager.status()
+    assert (status["state"], status["in_flight"], status["queued"], status["unsent"]) == ("connected", 1, 0, 1)
+    assert status["last_frame_age"] >= 0 and status["ack_ms"]["p50"] >= 0
     agent.gate.set()
     gateway.card_for("why?", state="final")
-    eventually(lambda: manager.status() == {"state": "connected", "running": 0, "waiting": 0, "unsent": 0}, "the end")
+    eventually(lambda: manager.status()["answered"] == 1 and manager.status()["unsent"] == 0, "the end")
+    status = manager.status()
+    assert (status["state"], status["in_flight"], status["answered"]) == ("connected", 0, 1)
+    assert status["calls"][SEND_CARD] == {"made": 1, "refused": 0}
+    assert status["closed"] == {}
+    assert status["month"]["calls"] == 2, "a card and its last update"
+
+
+def reports(log: Log) -> list[dict[str, str]]:
+    """The lines about a client, read as a program would."""
+    lines = [line for line in log.lines("info") if line.startswith("client_id=")]
+    return [dict(word.split("=", 1) for word in shlex.split(line)) for line in lines]
+
+
+def test_every_change_of_state_is_one_line_that_a_program_can_read(
+    gateway: Gateway, host: FakeHost, manage: Manage, quick_reconnect: None, log: Log
+) -> None:
+    manager = manage()
+    handler = TextHandler(host.element(ELEMENT), CONFIG)
+    manager.start(handler)
+    assert manager.wait_ready(10)
+    gateway.wait_connected()
+    gateway.say("why?")
+    gateway.card_for("why?", state="final")
+    eventually(lambda: manager.status()["answered"] == 1, "the count")
+    gateway.drop_connections()
+    gateway.wait_for(lambda: opened(gateway) == 2, what="a new connection")
+    gateway.wait_connected()
+    eventually(lambda: manager.state == "connected", "the new connection")
+    manager.stop()
+    eventually(lambda: not robot_threads(), "the end of all threads")
+    assert sorted(report["state"] for report in reports(log)) == sorted(
+        ["connecting", "connected", "reconnecting", "connected", "stopping", "stopped"]
+    )
+    last = next(report for report in reports(log) if report["state"] == "reconnecting")
+    assert (last["client_id"], last["answered"], last["reconnects"]) == (CLIENT_ID, "1", "1")
+    assert last["calls./v1.0/oauth2/accessToken.made"] == "1"
+    assert last["month.calls"] == "2"
+    assert not log.lines(containing=CLIENT_SECRET) and not log.lines(containing="session=")
+    assert not [line for line in log.lines("info", containing="client_id=") if "\n" in line]
+
+
+def test_once_an_hour_the_log_says_how_it_goes(
+    gateway: Gateway, manage: Manage, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client_manager._REPORT_SECONDS == 3600
+    monkeypatch.setattr(client_manager, "_REPORT_SECONDS", 0.02)
+    manager = manage()
+    manager.start(Mailbox())
+    assert manager.wait_ready(10)
+    eventually(lambda: [report["state"] for report in reports(log)].count("connected") >= 4, "four reports")
+    manager.stop()
+    eventually(lambda: not robot_threads(), "the end of all threads")
+    assert [report["state"] for report in reports(log)].count("stopped") == 1
+    assert not log.lines(containing=CLIENT_SECRET)
+
+
+def test_what_is_closed_is_in_the_line_and_a_program_can_read_it(host: FakeHost, manage: Manage, log: Log) -> None:
+    manager = manage()
+    manager.handler = TextHandler(host.element(ELEMENT), CONFIG)
+    refusal = ReplyRefused('no, "not" this', "c", "permission")
+    manager.handler.ladder.note_refusal("standard", refusal, "cid")
+    manager.report()
+    [report] = reports(log)
+    assert 'no, "not" this' in report.values()
+
+
+@pytest.mark.parametrize("attribute", ["api", "status"])
+def test_a_handler_may_have_attributes_of_its_own(gateway: Gateway, manage: Manage, attribute: str) -> None:
+    manager, mailbox = manage(), Mailbox()
+    setattr(mailbox, attribute, "something of mine")
+    manager.start(mailbox)
+    assert manager.wait_ready(0.5)
+    assert manager.status()["state"] == "connected"
 
 
 # ---- start
@@ -298,7 +379,7 @@ def test_stopping_does_not_wait_for_a_gateway_that_hangs(silent: Peer, manage: M
     assert manager.state == "connecting"
     stop_in_time(manager, timeout=1)
     assert (manager.state, manager.is_running()) == ("stopped", False)
-    assert set(robot_threads()) <= {"imRobots-open"}, "only the call itself still waits"
+    assert set(robot_threads()) <= {"imRobots-open", "imRobots-background"}, "only the call itself still waits"
 
 
 def test_stopping_does_not_wait_for_a_handshake_that_hangs(manage: Manage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,7 +569,7 @@ def test_a_running_client_that_fails_is_stopped_and_says_why(gateway: Gateway, c
     assert (manager.state, manager.error) == ("failed", error)
     assert not manager.is_running()
     assert not manager.wait_ready(10)
-    assert manager.status() == {"state": "failed"}
+    assert manager.status()["state"] == "failed"
     assert log.lines("error") == [str(error)]
     eventually(lambda: not robot_threads(), "the end of all threads, in the background")
     gateway.wait_for(lambda: gateway.connections() == 0)

@@ -14,7 +14,7 @@ from dingtalk_stream import AckMessage, CallbackMessage, ChatbotHandler, Credent
 from imRobots.dingTalkStreamType import ClientManager, TextHandler
 from imRobots.dingTalkStreamType.messages import chatbot_message
 from imRobots.dingTalkStreamType.stream_client import StreamClient
-from imRobots.Meta import AuthError, Deadline, ReplyRefused, Store, TransportError
+from imRobots.Meta import AuthError, Deadline, ReplyRefused, Store, TransportError, Unconfirmed
 from tests.dingtalk.helpers import (
     AGENT,
     CLIENT_ID,
@@ -28,7 +28,7 @@ from tests.dingtalk.helpers import (
     soon,
 )
 from tests.fakes.agents import ReferenceAgent
-from tests.fakes.gateway import SEND_CARD, TOKEN, UPDATE_CARD, WEBHOOK, Gateway
+from tests.fakes.gateway import SEND_CARD, SEND_TO_GROUP, TOKEN, UPDATE_CARD, WEBHOOK, Gateway
 from tests.fakes.host import FakeHost
 
 MakeHandler = Callable[..., TextHandler]
@@ -94,6 +94,7 @@ async def test_process_says_so_when_no_answer_could_be_sent(
     message = receive()
     gateway.refuse(SEND_CARD, status=400, code="param.error", times=99)
     gateway.refuse(WEBHOOK, status=200, code="300001", times=99)
+    gateway.refuse(SEND_TO_GROUP, status=400, code="bot.stopped", times=99)
     code, _ = await process(make_handler(), message)
     assert code == AckMessage.STATUS_SYSTEM_EXCEPTION
 
@@ -133,7 +134,8 @@ async def test_what_is_no_question_is_answered_by_a_sentence(
     sentence: str,
 ) -> None:
     assert await process(make_handler(), receive(**changes)) == (200, "OK")
-    assert [hook.text for hook in gateway.webhooks] == [sentence]
+    assert [hook.text for hook in gateway.webhooks] == [f"@staff-Ann {sentence}"]
+    assert gateway.webhooks[0].mentions == ["staff-Ann"]
     assert gateway.cards == {}
     assert agent.calls == []
 
@@ -372,10 +374,31 @@ def test_further_arguments_of_reply_card_are_fields_of_the_request(
 
 
 def test_two_cards_to_one_message_have_two_ids(gateway: Gateway, make_handler: MakeHandler, receive: Receive) -> None:
-    message = chatbot_message(receive().data)
-    handler = make_handler()
-    ids = {handler.reply_card(handler._create_initial_card("why?"), message) for _ in range(2)}
+    message, handler = chatbot_message(receive().data), make_handler()
+    ids = {handler.reply_card(handler._create_initial_card(title), message) for title in ("why?", "how?")}
     assert len(ids) == 2 == len(gateway.cards)
+
+
+def test_the_same_card_to_two_messages_has_two_ids(
+    gateway: Gateway, make_handler: MakeHandler, receive: Receive
+) -> None:
+    handler = make_handler()
+    card = handler._create_initial_card("why?")
+    ids = {handler.reply_card(card, chatbot_message(receive(sender=sender).data)) for sender in ("Ann", "Ann", "Bob")}
+    assert len(ids) == 3 == len(gateway.cards)
+
+
+@pytest.mark.parametrize("repeated", ["refuse", "accept"])
+def test_a_card_that_is_sent_once_more_is_one_card_to_people(
+    gateway: Gateway, make_handler: MakeHandler, receive: Receive, repeated: Any
+) -> None:
+    gateway.repeated_card = repeated
+    message, handler = chatbot_message(receive().data), make_handler()
+    gateway.trouble(SEND_CARD, "lost")
+    with pytest.raises(Unconfirmed):
+        handler.reply_card(handler._create_initial_card("why?"), message)
+    card_id = handler.reply_card(handler._create_initial_card("why?"), message)
+    assert list(gateway.cards) == [card_id]
 
 
 def test_a_card_is_updated_and_dingtalks_answer_returned(
@@ -447,18 +470,24 @@ def test_the_api_has_the_credentials_of_the_client_that_the_handler_belongs_to(m
 
 async def test_the_status_counts_what_goes_on(make_handler: MakeHandler, agent: ReferenceAgent) -> None:
     handler = make_handler(Cards)
-    assert handler.status() == {}
+    assert handler.status() == {"calls": {}, "closed": {}}
+    assert await process(handler, callback(payload(msgId="before"))) == (200, "OK")
+    await soon(lambda: handler.status()["answered"] == 1, "the count")
     agent.gate = threading.Event()
     first = asyncio.ensure_future(process(handler, callback(payload())))
     await soon(lambda: agent.running, "the agent's run")
     second = asyncio.ensure_future(process(handler, callback(payload(msgId="another"))))
     await soon(lambda: handler.status()["unsent"] == 2, "the second question")
-    assert handler.status() == {"running": 1, "waiting": 1, "unsent": 2}, "one person's questions take turns"
+    status = handler.status()
+    assert (status["in_flight"], status["queued"], status["unsent"]) == (1, 1, 2), "one person's questions take turns"
+    assert (status["received"], status["answered"], status["failed"]) == (3, 1, 0)
     agent.gate.set()
     assert await first == await second == (200, "OK")
-    await soon(lambda: handler.status() == {"running": 0, "waiting": 0, "unsent": 0}, "the end")
+    await soon(lambda: handler.status()["answered"] == 3 and handler.status()["unsent"] == 0, "the end")
+    status = handler.status()
+    assert (status["in_flight"], status["queued"], status["received"], status["answered"]) == (0, 0, 3, 3)
     handler.close(Deadline(5))
-    assert handler.status() == {}
+    assert handler.status() == {"calls": {}, "closed": {}}
 
 
 async def test_a_closed_handler_answers_nothing_until_it_is_started_again(

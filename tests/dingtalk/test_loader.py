@@ -15,6 +15,7 @@ import pytest
 
 import imRobots.dingTalkStreamType
 from imRobots.dingTalkStreamType import ClientManager, Loader, TextHandler
+from imRobots.dingTalkStreamType.config import DingTalkConfig
 from imRobots.Meta import ConfigError, find_manager, keep_manager
 from tests.dingtalk.helpers import (
     CLIENT_ID,
@@ -26,6 +27,7 @@ from tests.dingtalk.helpers import (
     eventually,
     robot_threads,
 )
+from tests.fakes.certificates import PrivateCA
 from tests.fakes.gateway import OPEN, Gateway
 from tests.fakes.host import FakeHost
 
@@ -143,7 +145,7 @@ def test_an_unknown_key_is_kept_and_mentioned_once(gateway: Gateway, load: Load,
     for _ in range(2):
         manager = load(config)
     assert manager.handler.config == config
-    warnings = log.lines("warning")
+    warnings = log.lines("warning", containing="unknown key")
     assert len(warnings) == 2
     for key in ("langauge", "colour"):
         assert [ELEMENT in line for line in warnings if key in line] == [True]
@@ -222,6 +224,76 @@ def test_a_bad_configuration_is_an_error_in_the_log_that_says_what_to_mend(
         assert SECRET not in line
     assert gateway.calls == []
     assert_no_thread_is_left()
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "",
+        " ",
+        "<proxy>",
+        SECRET,
+        f"ann:{SECRET}@proxy:8080",
+        f"https://ann:{SECRET}@proxy:8080",
+        f"socks4://ann:{SECRET}@proxy:1080",
+        f"http://ann:{SECRET}@",
+        f"http://ann:{SECRET}@proxy:0",
+        f"http://ann:{SECRET}@proxy:99999",
+        f"http://ann:{SECRET}@proxy:port",
+        f"http://ann:{SECRET}@[::1",
+        5,
+        True,
+        None,
+        ["http://proxy:8080", SECRET],
+    ],
+    ids=repr,
+)
+def test_a_proxy_that_cannot_be_used_is_an_error_that_does_not_show_it(load: Load, log: Log, proxy: Any) -> None:
+    manager = load({**GOOD, "proxy": proxy})
+    assert (manager.state, type(manager.error)) == ("failed", ConfigError)
+    assert "proxy" in str(manager.error)
+    assert SECRET not in str(manager.error) + repr(log.records)
+
+
+@pytest.mark.parametrize("scheme", ["https", "socks4"])
+def test_of_a_proxy_the_error_says_what_can_be_used(load: Load, scheme: str) -> None:
+    error = str(load({**GOOD, "proxy": f"{scheme}://proxy:1"}).error)
+    for usable in ("http://host:port", "socks5://host:port", "socks5h://host:port"):
+        assert usable in error
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://127.0.0.1:9", "socks5://ann:p%40ss@127.0.0.1:9", "socks5h://127.0.0.1:9", "http://[::1]:9/"]
+)
+def test_a_proxy_that_can_be_used_is_taken(load: Load, proxy: str) -> None:
+    manager = load({**GOOD, "proxy": proxy})
+    assert (manager.error, manager.state) == (None, "connecting")
+    assert manager.handler.config["proxy"] == proxy
+
+
+@pytest.mark.parametrize("found", ["", " ", "nothing.pem", ".", 5, True, [SECRET]], ids=repr)
+def test_a_file_of_certificates_that_is_none_is_an_error(load: Load, log: Log, tmp_path: Path, found: Any) -> None:
+    path = str(tmp_path / SECRET / found) if isinstance(found, str) and found.strip() else found
+    manager = load({**GOOD, "caFile": path})
+    assert (manager.state, type(manager.error)) == ("failed", ConfigError)
+    assert "caFile" in str(manager.error)
+    assert SECRET not in str(manager.error) + repr(log.records)
+
+
+def test_a_file_of_certificates_is_taken(gateway: Gateway, load: Load, tmp_path: Path) -> None:
+    manager = load({**CONFIG, "caFile": str(PrivateCA().write_bundle(tmp_path))})
+    assert manager.error is None
+    assert manager.wait_ready(10)
+
+
+def test_a_configuration_that_is_shown_shows_no_secret(tmp_path: Path) -> None:
+    config = DingTalkConfig.model_validate(
+        {**GOOD, "proxy": f"http://ann:{SECRET}@proxy:8080", "clientSecert": SECRET, "caFile": __file__}
+    )
+    for shown in (repr(config), str(config), f"{config}"):
+        assert SECRET not in shown
+        assert "ding-demo" in shown and "aiagents.ragTest" in shown
+    assert (config.proxy, config.clientSecret) == (f"http://ann:{SECRET}@proxy:8080", SECRET)
 
 
 def test_everything_that_is_wrong_is_said_at_once(load: Load) -> None:

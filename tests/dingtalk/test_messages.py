@@ -118,7 +118,14 @@ def test_a_text_message_is_read_field_by_field() -> None:
         text="你好",
         problem="",
         source=data,
+        from_admin=True,
     )
+
+
+@pytest.mark.parametrize("said", [False, None, "true", "false", 1, [True]], ids=repr)
+def test_only_a_true_of_dingtalks_makes_somebody_an_administrator(said: Any) -> None:
+    assert read_message(payload(isAdmin=True)).from_admin is True
+    assert read_message(payload(isAdmin=said)).from_admin is False
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from dingtalk_stream import AckMessage, CallbackMessage, Credential, EventHandler, EventMessage
 from dingtalk_stream.version import VERSION_STRING
+from websockets.asyncio.client import ClientConnection
 
 from imRobots.dingTalkStreamType import ClientManager, stream_client
 from imRobots.dingTalkStreamType.stream_client import StreamClient
@@ -153,6 +154,50 @@ def test_a_handler_that_fails_is_answered_by_500_and_logged(gateway: Gateway, co
     assert "a mistake of mine" in log.lines("exception")[0]
 
 
+@pytest.mark.parametrize("topic", ["CONNECTED", "KEEPALIVE", "SOMETHING_NEW"])
+def test_a_system_frame_is_acknowledged_with_what_it_brought(
+    gateway: Gateway, connected: Connect, log: Log, topic: str
+) -> None:
+    connected(Mailbox())
+    frame_id = gateway.system(topic, {"opaque": topic})
+    ack = gateway.wait_for(lambda: gateway.acks.get(frame_id))
+    assert (ack.code, json.loads(ack.data)) == (200, {"opaque": topic})
+    assert log.lines("warning", "error", "exception") == []
+
+
+def of_length(length: int, message_id: str) -> str:
+    short = frame(message_id=message_id, data=json.dumps({"text": {"content": ""}, "msgId": message_id}))
+    return short.replace('\\"content\\": \\"', '\\"content\\": \\"' + "x" * (length - len(short)))
+
+
+def test_a_frame_that_is_too_long_is_not_read_and_costs_nothing(gateway: Gateway, connected: Connect, log: Log) -> None:
+    mailbox = Mailbox()
+    connected(mailbox)
+    limit = stream_client._MAX_FRAME
+    for length in (limit + 1, 3 * limit):
+        gateway.push(of_length(length, "too-long"))
+    gateway.push(of_length(limit, "long"))
+    assert gateway.wait_for(lambda: gateway.acks.get("long")).code == 200
+    assert [callback.data["msgId"] for callback in mailbox.callbacks] == ["long"]
+    assert len(log.lines("warning", containing=str(limit + 1))) == 1
+    assert "too-long" not in gateway.acks
+    assert not [line for _, line in log.records if len(line) > 1000]
+    assert opened(gateway) == 1
+
+
+def test_a_message_that_nobody_could_take_costs_the_connection_only(
+    gateway: Gateway, connected: Connect, quick_reconnect: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_client, "_MAX_MESSAGE", 10_000)
+    mailbox = Mailbox()
+    connected(mailbox)
+    gateway.push(of_length(10_001, "too-long"))
+    gateway.wait_for(lambda: opened(gateway) == 2, what="a new connection")
+    gateway.wait_connected()
+    write_and_wait(gateway, mailbox, "still there?")
+    assert mailbox.texts() == ["still there?"]
+
+
 GARBAGE: list[Any] = [
     "not json",
     "",
@@ -259,6 +304,13 @@ def delays(monkeypatch: pytest.MonkeyPatch) -> Delays:
     return delays
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds until what somebody has to mend is tried again."""
+    monkeypatch.setattr(stream_client, "_SLOW_SECONDS", 0.15)
+    return 0.15
+
+
 def test_connections_that_do_not_last_are_reopened_more_and_more_slowly(
     gateway: Gateway, connected: Connect, delays: Delays
 ) -> None:
@@ -310,7 +362,7 @@ def test_an_endpoint_that_is_none_shows_no_ticket(
     manager = manage()
     manager.start(Mailbox())
     assert manager.wait_ready(10)
-    assert "no WebSocket address" in log.lines("error")[0]
+    assert "endpoint" in log.lines("error")[0] and "InvalidURI" in log.lines("error")[0]
     assert not log.lines(containing="the-ticket")
 
 
@@ -329,7 +381,7 @@ def test_a_handler_whose_answer_is_no_json_is_answered_by_500(gateway: Gateway, 
 def test_an_answer_without_an_endpoint_is_an_outage_too(
     gateway: Gateway, manage: Manage, delays: Delays, log: Log
 ) -> None:
-    gateway.refuse(OPEN, status=200, code="88")
+    gateway.refuse(OPEN, status=200, code="", body={})
     manager = manage()
     manager.start(Mailbox())
     assert manager.wait_ready(10)
@@ -337,7 +389,7 @@ def test_an_answer_without_an_endpoint_is_an_outage_too(
 
 
 def test_wrong_credentials_are_reported_once_and_tried_on(
-    gateway: Gateway, manage: Manage, delays: Delays, log: Log
+    gateway: Gateway, manage: Manage, delays: Delays, slow: float, log: Log
 ) -> None:
     manager = manage(client_secret="wrong-secret")
     manager.start(Mailbox())
@@ -347,6 +399,57 @@ def test_wrong_credentials_are_reported_once_and_tried_on(
     assert "clientId and clientSecret" in line and CLIENT_ID in line
     gateway.client_secret = "wrong-secret"  # now it is the right one
     assert manager.wait_ready(10)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "somebody_must_act"),
+    [
+        ({"status": 401, "code": "authFailed"}, True),
+        ({"status": 403, "code": "Forbidden.AccessDenied.IpNotInWhiteList"}, True),
+        ({"status": 400, "code": "whatever"}, True),
+        ({"status": 407, "code": ""}, True),
+        ({"status": 503, "code": "system.busy"}, False),
+        ({"status": 429, "code": "system.busy"}, False),
+        ({"status": 200, "code": "", "body": {"endpoint": "wss://x"}}, False),
+        ("reset", False),
+        ("garbage", False),
+    ],
+    ids=str,
+)
+def test_what_somebody_must_mend_is_tried_again_slowly_and_all_else_quickly_and_then_slower(
+    gateway: Gateway, manage: Manage, delays: Delays, slow: float, log: Log, trouble: Any, somebody_must_act: bool
+) -> None:
+    if isinstance(trouble, str):
+        gateway.trouble(OPEN, trouble, times=2)
+    else:
+        gateway.refuse(OPEN, times=2, **trouble)
+    manager = manage()
+    manager.start(Mailbox())
+    assert manager.wait_ready(10)
+    times = [call.at for call in gateway.calls if call.path == OPEN]
+    assert len(times) == 3
+    assert delays.taken == [0 if somebody_must_act else 2]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert all(gap >= slow for gap in gaps) if somebody_must_act else min(gaps) < slow
+    assert len(log.lines("error")) == 1
+
+
+def test_what_somebody_must_mend_is_tried_again_within_minutes() -> None:
+    assert 30 <= stream_client._SLOW_SECONDS <= 300
+
+
+def test_a_ticket_that_is_not_taken_is_an_outage_and_not_shown(
+    gateway: Gateway, manage: Manage, delays: Delays, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = {"endpoint": gateway.url.replace("http", "ws") + "/connect", "ticket": "the-ticket"}
+    answers, ask = iter([used, used]), StreamClient.open_connection
+    monkeypatch.setattr(StreamClient, "open_connection", lambda self: next(answers, None) or ask(self))
+    manager = manage()
+    manager.start(Mailbox())
+    assert manager.wait_ready(10)
+    [line] = log.lines("error")
+    assert "endpoint" in line and "InvalidStatus" in line
+    assert not log.lines(containing="the-ticket")
 
 
 def test_the_log_holds_no_secret_and_no_ticket(
@@ -366,6 +469,81 @@ def test_the_log_holds_no_secret_and_no_ticket(
         assert CLIENT_SECRET not in line
         assert not ticket.search(line)
         assert "session=" not in line
+
+
+# ---- keeping alive
+
+
+@pytest.fixture
+def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_client, "_PING_SECONDS", 0.02)
+    monkeypatch.setattr(stream_client, "_PONG_SECONDS", 0.5)
+
+
+def test_a_dead_peer_is_noticed_and_left(
+    gateway: Gateway, connected: Connect, quick_reconnect: None, quick_pings: None, log: Log
+) -> None:
+    mailbox = Mailbox()
+    manager = connected(mailbox)
+    write_and_wait(gateway, mailbox, "before")
+    gateway.freeze()
+    gateway.say("lost")
+    gateway.wait_connected()
+    write_and_wait(gateway, mailbox, "after")
+    assert mailbox.texts() == ["before", "after"]
+    assert (opened(gateway), manager.status()["reconnects"]) == (2, 1)
+    assert log.lines("warning", containing="ping")
+
+
+def test_a_peer_that_lives_is_pinged_and_kept(
+    gateway: Gateway, connected: Connect, quick_pings: None, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    pinged: list[Any] = []
+    ping = ClientConnection.ping
+
+    async def counted(self: ClientConnection, *data: Any) -> Any:
+        pinged.append(self)
+        return await ping(self, *data)
+
+    monkeypatch.setattr(ClientConnection, "ping", counted)
+    manager = connected(Mailbox())
+    eventually(lambda: len(pinged) >= 5, "five pings")
+    assert len(set(map(id, pinged))) == 1
+    assert manager.status()["last_pong_age"] < 1
+    assert (opened(gateway), manager.state) == (1, "connected")
+    assert log.lines("warning") == []
+
+
+def test_a_dead_peer_is_noticed_within_a_minute() -> None:
+    assert stream_client._PING_SECONDS + stream_client._PONG_SECONDS < 60
+
+
+# ---- the status
+
+
+def test_the_status_says_how_the_connection_does(gateway: Gateway, connected: Connect, quick_reconnect: None) -> None:
+    class Slow(Mailbox):
+        async def process(self, callback: CallbackMessage) -> tuple[int, str]:
+            await asyncio.sleep(0.05)
+            return await super().process(callback)
+
+    mailbox = Slow()
+    manager = connected(mailbox)
+    assert manager.client is not None
+    status = manager.client.status()
+    assert (status["state"], status["last_frame_age"], status["last_pong_age"]) == ("connected", None, None)
+    assert status["reconnects"] == 0 and "ack_ms" not in status
+    write_and_wait(gateway, mailbox, "hello")
+    status = eventually(lambda: "ack_ms" in manager.client.status() and manager.client.status(), "the measure")
+    assert set(status["ack_ms"]) == {"p50", "p95"} and 50 <= status["ack_ms"]["p50"] < 5000
+    age = status["last_frame_age"]
+    assert 0 <= age < 5
+    assert eventually(lambda: manager.client.status()["last_frame_age"] > age, "time")
+    for number in (1, 2):
+        gateway.drop_connections()
+        gateway.wait_for(lambda expected=number + 1: opened(gateway) == expected, what="a new connection")
+        gateway.wait_connected()
+        eventually(lambda expected=number: manager.client.status()["reconnects"] == expected, "the count")
 
 
 # ---- start, on a loop of one's own
