@@ -12,6 +12,7 @@ import importlib.util
 import os
 import queue
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -119,7 +120,10 @@ def running(terminal: Terminal) -> Iterator[Sandbox | None]:
         # The SDK reads its address once, when the host causes its import. A proxy would not find this computer.
         os.environ.update(DINGTALK_OPENAPI_ENDPOINT=gateway.url, no_proxy="*")
         env_vars = {"DINGTALK_CLIENT_ID": gateway.client_id, "DINGTALK_CLIENT_SECRET": gateway.client_secret}
-        with FakeHost(APP, env_vars=env_vars, log_to=log) as host:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,  # Windows keeps files that are open
+            FakeHost(APP, env_vars=env_vars, log_to=log, app_folder=Path(folder)) as host,
+        ):
             host.add("aiagents.ragTest", FaqAgent())
             host.boot()
             robot = host.get_element("imRobots.dingTalkDemo")

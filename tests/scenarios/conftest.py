@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import dingtalk_stream.utils
 import pytest
 
 from imRobots.Meta import forget_manager
+from tests.dingtalk.helpers import eventually
 from tests.fakes.agents import ReferenceAgent
 from tests.fakes.gateway import Gateway
 from tests.fakes.host import FakeHost
@@ -82,6 +84,10 @@ class Scene:
     def wait_shown(self, message_id: str, text: str) -> None:
         self.gateway.wait_for(lambda: text in self.shown(message_id), what=f"{text!r} in the card")
 
+    def wait_logged(self, level: str, containing: str) -> Any:
+        """The first such record."""
+        return eventually(lambda: self.host.logged(level, containing), f"{containing!r} in the log")[0]
+
     def drop(self) -> None:
         self.gateway.drop_connections()
 
@@ -114,9 +120,14 @@ def scene(gateway: Gateway) -> Iterator[Scene]:
 
 
 def staged(gateway: Gateway, **host_options: Any) -> Iterator[Scene]:
-    scene = Scene(gateway, **host_options)
+    """A scene on a host with these options; the robot's data goes to a folder of its own."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # on Windows the store still has its file
+        yield from _staged(Scene(gateway, **{"app_folder": Path(folder), **host_options}))
+
+
+def _staged(scene: Scene) -> Iterator[Scene]:
     with scene.host:
         yield scene
         forget_manager(DEMO)
         for record in scene.host.records:
-            assert gateway.client_secret not in record.message + (record.traceback or "")
+            assert scene.gateway.client_secret not in record.message + (record.traceback or "")

@@ -6,7 +6,6 @@ import json
 import threading
 
 import pytest
-import urllib3
 
 from tests.contracts.im_type import IMTypeContract
 from tests.fakes.agents import ERROR_EVENT, SIDE_EVENTS, DocumentedAgent, HiddenAgent, ReferenceAgent
@@ -304,7 +303,7 @@ def test_a_server_that_disconnects_gets_a_new_connection_first(scene: Scene, mon
 def test_a_card_that_is_refused_becomes_markdown(scene: Scene) -> None:
     scene.gateway.refuse("interactiveCards/send", status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
     scene.boot().say("What is it?")
-    assert scene.sentence() == "Hello!"
+    assert scene.sentence() == "@staff-Ann  \nHello!"
     assert scene.host.logged("error", "AccessTokenPermissionDenied")
 
 
@@ -319,7 +318,7 @@ def test_a_final_card_is_sent_again_until_it_is_out(scene: Scene, monkeypatch: p
 
 def test_a_send_that_only_seemed_to_fail_makes_no_second_card(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imRobots.Meta.outbox.backoff", lambda first, limit: iter([0.01] * 100))
-    monkeypatch.setattr("imRobots.dingTalkStreamType.api._TIMEOUT", urllib3.Timeout(total=1))
+    monkeypatch.setattr("imRobots.dingTalkStreamType.network._SECONDS", 1.0)
     gate = threading.Event()
     scene.agent(ReferenceAgent("Hello!", gate=gate))
     scene.boot().say("Ready?")
@@ -345,7 +344,7 @@ def test_an_expired_token_is_renewed_unnoticed(scene: Scene) -> None:
 def test_wrong_credentials_are_reported_and_the_app_goes_on(gateway: Gateway, scene: Scene) -> None:
     scene.host.env_vars["DINGTALK_CLIENT_SECRET"] = "another"
     scene.host.boot()
-    gateway.wait_for(lambda: scene.host.logged("error", "authFailed"))
+    assert "check clientId and clientSecret" in scene.wait_logged("error", "authFailed").message
     assert scene.manager.is_running() and not scene.manager.wait_ready(0)
     scene.manager.stop()
     assert scene.manager.state == "stopped"
