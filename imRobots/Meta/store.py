@@ -79,7 +79,6 @@ class Store:
             now = self._clock()
             if not _is_new(db, f"message {message.message_id}", now):
                 return False
-            db.execute("DELETE FROM unfinished WHERE at < ?", (now - _DAY,))
             row = (_plain(message.message_id), self._owner, now, _to_json(message), None, 0)
             db.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?, ?, ?)", row)
             return True
@@ -118,7 +117,7 @@ class Store:
                 finally:
                     if lock is not None and self._file:
                         _release(lock, _lock_file(self._file, owner))
-            left = [_unfinished(now - at, *rest) for at, *rest in sorted(found) if now - at < _DAY]
+            left = [_unfinished(now - at, *rest) for at, *rest in sorted(found)]
             return [one for one in left if one is not None]
 
         return self._do(write)
@@ -175,6 +174,8 @@ class Store:
         with self._lock:
             try:
                 with _transaction(self._db):
+                    # Texts stay for a day at most. The hourly line in the log comes by here if nobody else does.
+                    self._db.execute("DELETE FROM unfinished WHERE at < ?", (self._clock() - _DAY,))
                     return work(self._db)
             except sqlite3.Error as error:
                 if self._file is None:
@@ -184,7 +185,7 @@ class Store:
                 return work(self._db)
 
     def _open(self, file: Path) -> sqlite3.Connection:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock_file = _lock_file(file, self._owner)
         lock = _hold(lock_file, timeout=_BUSY_SECONDS)
         while lock is not None and not lock_file.exists():  # another process has just tidied it up, for a dead one's
@@ -210,6 +211,7 @@ class Store:
         db = sqlite3.connect(file or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA secure_delete = ON")  # what is forgotten does not stay in the file
             db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the last moments
             if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(fault)
