@@ -112,6 +112,7 @@ class StreamClient(DingTalkStreamClient):
                 left_behind.transport.abort()
             if self.websocket is not None:
                 await self.websocket.close()
+                self.websocket.transport.abort()  # Python 3.10 leaves a TLS transport open that its peer has closed
                 self.websocket = None
             self.api.close()
 
