@@ -47,7 +47,8 @@ def test_the_status_tells_what_happened(scene: Scene) -> None:
 
 def test_one_line_in_the_log_at_each_change_of_state(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imRobots.dingTalkStreamType.stream_client.backoff", lambda first, limit: iter([0.01] * 100))
-    scene.boot().drop()
+    scene.boot().connections()
+    scene.drop()
     scene.connections()
     scene.manager.stop()
 
