@@ -47,15 +47,16 @@ def test_the_status_tells_what_happened(scene: Scene) -> None:
 
 def test_one_line_in_the_log_at_each_change_of_state(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imRobots.dingTalkStreamType.stream_client.backoff", lambda first, limit: iter([0.01] * 100))
-    scene.boot().connections()
-    scene.drop()
-    scene.connections()
-    scene.manager.stop()
 
     def states() -> list[str]:
         lines = [record.message for record in scene.host.logged("info", "state=")]
         return [part.partition("=")[2] for line in lines for part in line.split() if part.startswith("state=")]
 
+    scene.boot()
+    eventually(lambda: "connected" in states())
+    scene.drop()
+    eventually(lambda: states().count("connected") == 2)
+    scene.manager.stop()
     expected = ["connecting", "connected", "reconnecting", "connected", "stopping", "stopped"]
     eventually(lambda: len(states()) >= 6, "a line for each state")
     assert sorted(states()) == sorted(expected)
