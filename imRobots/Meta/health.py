@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import Any
 
 _SAMPLES = 1000  # the newest so many durations
@@ -41,6 +41,14 @@ class Health:
 def one_line(status: dict[str, Any]) -> str:
     """A status as `key=value key.inner=value`, for the log."""
     return " ".join(f"{key}={value}" for key, value in _flat("", status))
+
+
+def in_words(template: str, status: dict[str, Any]) -> str:
+    """A status for people: the sentence filled in, with a dash for what is not known."""
+    medians = {name: status.get(f"{name}_ms", {}).get("p50", "-") for name in ("first_card", "answer")}
+    known = defaultdict(lambda: "-", {**status, **status.get("month", {}), **medians})
+    known["closed"] = "; ".join(f"{rung} ({lack})" for rung, lack in status.get("closed", {}).items()) or "-"
+    return template.format_map(known)
 
 
 def _percentiles(ordered: list[float]) -> dict[str, float]:

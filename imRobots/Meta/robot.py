@@ -15,15 +15,15 @@ import queue
 import threading
 import time
 import weakref
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from . import host
 from .answer import GrowingAnswer, tells_of_an_act
+from .budget import Budget
 from .delivery import Delivery
-from .health import Health
+from .health import Health, in_words
 from .limiter import limiter_for
 from .models import AgentError, Busy, IncomingMessage
 from .outbox import Outbox
@@ -42,7 +42,6 @@ _PLACE_AFTER = (2.0, 10.0, 50.0)
 # A session's next question waits so long for a run that took too long; then both run.
 _RELEASE_SECONDS = 60.0
 _STATUS = "/status"
-_FRUGAL = 0.8  # of the month's budget: what is left is for first and last words
 
 
 class _Question:
@@ -89,6 +88,7 @@ class Robot:
         # One slot until it is known that agents may run side by side; till then, those who would have one wait.
         self._worker = Worker(1, config.maxQueue + config.maxConcurrency - 1)
         self._outbox = Outbox(element.fullName, limiter_for(account or element.fullName, config.apiQps))
+        self._budget = Budget(element.fullName, config.monthlyApiBudget, store)
         self._health = Health("received", "answered", "failed", "declined", "duplicate")
         self._questions: set[_Question] = set()
         self._intake: queue.Queue[Callable[[], None] | None] = queue.Queue()
@@ -255,11 +255,10 @@ class Robot:
             delivery.say(getattr(texts, message.problem))
             return
         if message.from_admin and message.text.lower() == _STATUS:
-            delivery.say(_essence(texts.status, self._whole_status()))
+            delivery.say(in_words(texts.status, self._whole_status()))
             return
-        used = self._share_of_budget()
-        delivery.frugal = used >= _FRUGAL
-        if used >= 1 and not delivery.opened:
+        delivery.frugal, spent = self._budget.look()
+        if spent and not delivery.opened:
             delivery.resume(None)
         growing = GrowingAnswer(time.monotonic(), self._warn_of_chunk_type)
         question = _Question(message, delivery, growing, self._answer)
@@ -280,19 +279,6 @@ class Robot:
             delivery.finish(sentence, "interrupted")
         else:
             delivery.say(sentence)
-
-    def _share_of_budget(self) -> float:
-        """How much of this month's budget of calls is used up: 1 is all of it."""
-        budget = self._config.monthlyApiBudget
-        if not budget:
-            return 0.0
-        used = self._store.counted("calls")
-        if used >= _FRUGAL * budget and self._store.once_a_day(f"budget {used >= budget}"):
-            what = "answers come as markdown" if used >= budget else "cards show no progress any more"
-            host.log.warning(
-                f"{self._element.fullName}: {used} of {budget} calls (monthlyApiBudget) are used up this month; {what}"
-            )
-        return used / budget
 
     def _show_place(self, question: _Question, looks: Iterator[float]) -> None:
         def show(places: dict[Any, int]) -> None:
@@ -372,11 +358,3 @@ class Robot:
 def _ending(growing: GrowingAnswer, sentence: str) -> str:
     """What has come so far is kept, and the sentence says that it is not all."""
     return f"{growing.text}\n\n{sentence}" if growing.text else sentence
-
-
-def _essence(template: str, status: dict[str, Any]) -> str:
-    """A status for people: the sentence filled in, with a dash where there is nothing yet."""
-    medians = {name: status.get(f"{name}_ms", {}).get("p50", "-") for name in ("first_card", "answer")}
-    known = defaultdict(lambda: "-", {**status, **status.get("month", {}), **medians})
-    known["closed"] = "; ".join(f"{rung} ({lack})" for rung, lack in status.get("closed", {}).items()) or "-"
-    return template.format_map(known)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import host
+from .lock import ALIVE, hold, lock_file_of, release
 from .models import IncomingMessage
 
 T = TypeVar("T")
@@ -28,7 +29,6 @@ T = TypeVar("T")
 _DAY = 24 * 60 * 60.0
 _MOST = 100_000  # message ids; a flood must not fill the disk
 _BUSY_SECONDS = 2.0  # to wait for another process that writes
-_ALIVE = ".alive"
 # DingTalk counts by the month, and says nothing of the time zone: its own is assumed.
 _MONTH_OFFSET = 8 * 60 * 60.0
 
@@ -107,7 +107,7 @@ class Store:
         def write(db: sqlite3.Connection) -> list[Unfinished]:
             now, found = self._clock(), []
             for owner in sorted(self._owners(db) - {self._owner}):
-                lock = _hold(_lock_file(self._file, owner), timeout=0) if owner and self._file else None
+                lock = hold(lock_file_of(self._file, owner), timeout=0) if owner and self._file else None
                 if owner and lock is None:
                     continue  # its process lives
                 try:
@@ -116,7 +116,7 @@ class Store:
                     db.execute("UPDATE unfinished SET owner = ? WHERE owner = ?", (self._owner, owner))
                 finally:
                     if lock is not None and self._file:
-                        _release(lock, _lock_file(self._file, owner))
+                        release(lock, lock_file_of(self._file, owner))
             left = [_unfinished(now - at, *rest) for at, *rest in sorted(found)]
             return [one for one in left if one is not None]
 
@@ -186,15 +186,15 @@ class Store:
 
     def _open(self, file: Path) -> sqlite3.Connection:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_file = _lock_file(file, self._owner)
-        lock = _hold(lock_file, timeout=_BUSY_SECONDS)
+        lock_file = lock_file_of(file, self._owner)
+        lock = hold(lock_file, timeout=_BUSY_SECONDS)
         while lock is not None and not lock_file.exists():  # another process has just tidied it up, for a dead one's
             lock.close()
-            lock = _hold(lock_file, timeout=_BUSY_SECONDS)
+            lock = hold(lock_file, timeout=_BUSY_SECONDS)
         if lock is None:
             raise sqlite3.OperationalError(f"{lock_file} cannot be locked")
         # Not at the interpreter's end, when threads may still write: the next process tidies up.
-        weakref.finalize(self, _release, lock, lock_file).atexit = False
+        weakref.finalize(self, release, lock, lock_file).atexit = False
         try:
             return self._connect(file)
         except sqlite3.OperationalError:  # locked, say: nothing is wrong with it
@@ -245,8 +245,8 @@ class Store:
         owners = {owner for (owner,) in db.execute("SELECT DISTINCT owner FROM unfinished")}
         if self._file is not None:
             prefix = f"{self._file.stem}."
-            for left in self._file.parent.glob(f"{prefix}*{_ALIVE}"):
-                owners.add(left.name.removeprefix(prefix).removesuffix(_ALIVE))
+            for left in self._file.parent.glob(f"{prefix}*{ALIVE}"):
+                owners.add(left.name.removeprefix(prefix).removesuffix(ALIVE))
         return owners
 
 
@@ -301,34 +301,6 @@ def _unfinished(age: float, text: str, handle: str | None, spent: int) -> Unfini
 def _plain(text: str) -> str:
     """Half of an emoji cannot be stored."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _lock_file(file: Path, owner: str) -> Path:
-    return file.with_suffix(f".{owner}{_ALIVE}")
-
-
-def _hold(file: Path, timeout: float) -> sqlite3.Connection | None:
-    """Lock a file as long as this process lives; None if another holds it.
-
-    SQLite's lock is the operating system's, on every system, and goes when the process does, however it ends. A number
-    of a process would say nothing: the system gives it to another one.
-    """
-    lock = None
-    try:
-        lock = sqlite3.connect(file, timeout=timeout, isolation_level=None, check_same_thread=False)
-        lock.execute("PRAGMA journal_mode = OFF")  # else a file of it lies beside
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error:  # held by another, or no file of ours
-        if lock is not None:
-            lock.close()
-        return None
-    return lock
-
-
-def _release(lock: sqlite3.Connection, file: Path) -> None:
-    lock.close()
-    with contextlib.suppress(OSError):  # Windows keeps a file that somebody looks at right now
-        file.unlink(missing_ok=True)
 
 
 def _close(connections: list[sqlite3.Connection]) -> None:

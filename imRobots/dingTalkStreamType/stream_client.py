@@ -32,19 +32,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from imRobots.Meta import AuthError, Health, Misconfigured, ReplyRefused, TransportError, backoff, log, utc
 
 from .api import Api
+from .frames import Frame, headers_of, parse_frame, plain_ack, topic_of
 from .logs import library_log
 from .network import reaching
 
 T = TypeVar("T")
-Frame = dict[str, Any]
 
 # Seconds between pings, and until a missing pong counts: a dead peer is noticed within 35 s.
 _PING_SECONDS = 15
 _PONG_SECONDS = 20
 # What somebody has to mend is tried again so many seconds later.
 _SLOW_SECONDS = 60
-# Characters of a frame. One above the first limit is not read, one above the second costs the connection.
-_MAX_FRAME = 2**20
+# Bytes of a WebSocket message. A longer one costs the connection.
 _MAX_MESSAGE = 2**24
 # A connection that has lived so long was a good one: the next is opened without delay, and delays start anew.
 _STABLE_SECONDS = 10
@@ -188,10 +187,10 @@ class StreamClient(DingTalkStreamClient):
         try:
             async for raw in websocket:
                 self._frame_at = time.monotonic()
-                frame = _parse(raw)
+                frame = parse_frame(raw)
                 if frame is None:
                     continue
-                if frame.get("type") == SystemMessage.TYPE and _topic(frame) == SystemMessage.TOPIC_DISCONNECT:
+                if frame.get("type") == SystemMessage.TYPE and topic_of(frame) == SystemMessage.TOPIC_DISCONNECT:
                     return  # no acknowledgement is wanted
                 self._start_task(self._acknowledge(websocket, frame, self._frame_at))
         except websockets.exceptions.ConnectionClosedError as error:
@@ -204,28 +203,28 @@ class StreamClient(DingTalkStreamClient):
                 return
             text = json.dumps(ack.to_dict())
         except Exception:
-            log.exception(f"A frame of topic {_topic(frame)} could not be processed")
-            text = json.dumps(_plain_ack(frame, AckMessage.STATUS_SYSTEM_EXCEPTION, "internal error").to_dict())
-        if _headers(frame).get("messageId") is None:
+            log.exception(f"A frame of topic {topic_of(frame)} could not be processed")
+            text = json.dumps(plain_ack(frame, AckMessage.STATUS_SYSTEM_EXCEPTION, "internal error").to_dict())
+        if headers_of(frame).get("messageId") is None:
             return  # nothing that an acknowledgement could be for
         try:
             await websocket.send(text)
             self._health.took("ack", time.monotonic() - came_at)
         except websockets.exceptions.ConnectionClosed:
-            log.warning(f"A frame of topic {_topic(frame)} was not acknowledged: its connection is closed")
+            log.warning(f"A frame of topic {topic_of(frame)} was not acknowledged: its connection is closed")
 
     async def _dispatch(self, frame: Frame) -> AckMessage | None:
         kind = frame.get("type")
         if kind == SystemMessage.TYPE:  # the SDK's handler does the same, and warns at each ping
-            ack = _plain_ack(frame, AckMessage.STATUS_OK, "OK")
+            ack = plain_ack(frame, AckMessage.STATUS_OK, "OK")
             ack.data = SystemMessage.from_dict(frame).data  # with a ping's `opaque`
             return ack
         if kind == EventMessage.TYPE:
             return await self.event_handler.raw_process(EventMessage.from_dict(frame))
-        if kind == CallbackMessage.TYPE and _topic(frame) in self.callback_handler_map:
-            return await self.callback_handler_map[_topic(frame)].raw_process(CallbackMessage.from_dict(frame))
-        log.warning(f"A frame of the unknown type {kind} and topic {_topic(frame)} was ignored")
-        return _plain_ack(frame, AckMessage.STATUS_NOT_IMPLEMENT, "unknown topic")
+        if kind == CallbackMessage.TYPE and topic_of(frame) in self.callback_handler_map:
+            return await self.callback_handler_map[topic_of(frame)].raw_process(CallbackMessage.from_dict(frame))
+        log.warning(f"A frame of the unknown type {kind} and topic {topic_of(frame)} was ignored")
+        return plain_ack(frame, AckMessage.STATUS_NOT_IMPLEMENT, "unknown topic")
 
     async def _leave_behind(self, websocket: ClientConnection) -> None:
         """Keep a connection that delivers no more, for acknowledgements that are still due on it."""
@@ -241,37 +240,9 @@ class StreamClient(DingTalkStreamClient):
 
 
 def _kind_of(error: Exception) -> str:
-    # A refusal's text has the number of its request in it.
-    return f"refused {error.code}" if isinstance(error, ReplyRefused) else type(error).__name__ + str(error)[:20]
-
-
-def _parse(raw: str | bytes) -> Frame | None:
-    try:
-        frame = json.loads(raw) if len(raw) <= _MAX_FRAME else None
-    except (ValueError, RecursionError):
-        frame = None
-    if not isinstance(frame, dict):
-        log.warning(f"A frame of {len(raw)} characters that is no JSON object, or too long, was ignored")
-        return None
-    return frame
-
-
-def _headers(frame: Frame) -> dict[str, Any]:
-    headers = frame.get("headers")
-    return headers if isinstance(headers, dict) else {}
-
-
-def _topic(frame: Frame) -> str:
-    return str(_headers(frame).get("topic", ""))
-
-
-def _plain_ack(frame: Frame, code: int, message: str) -> AckMessage:
-    ack = AckMessage()
-    ack.code = code
-    ack.message = message
-    ack.headers.message_id = _headers(frame).get("messageId")
-    ack.headers.content_type = ack.headers.CONTENT_TYPE_APPLICATION_JSON
-    return ack
+    if isinstance(error, ReplyRefused):
+        return f"refused {error.code}"  # its text has the number of the request in it
+    return str(error) if isinstance(error, Misconfigured) else type(error).__name__
 
 
 def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:

@@ -15,7 +15,7 @@ from dingtalk_stream import AckMessage, CallbackMessage, Credential, EventHandle
 from dingtalk_stream.version import VERSION_STRING
 from websockets.asyncio.client import ClientConnection
 
-from imRobots.dingTalkStreamType import ClientManager, stream_client
+from imRobots.dingTalkStreamType import ClientManager, frames, stream_client
 from imRobots.dingTalkStreamType.stream_client import StreamClient
 from imRobots.Meta import AuthError, TransportError
 from tests.dingtalk.helpers import CLIENT_ID, CLIENT_SECRET, Log, Mailbox, eventually, soon
@@ -173,7 +173,7 @@ def of_length(length: int, message_id: str) -> str:
 def test_a_frame_that_is_too_long_is_not_read_and_costs_nothing(gateway: Gateway, connected: Connect, log: Log) -> None:
     mailbox = Mailbox()
     connected(mailbox)
-    limit = stream_client._MAX_FRAME
+    limit = frames._MAX_CHARACTERS
     for length in (limit + 1, 3 * limit):
         gateway.push(of_length(length, "too-long"))
     gateway.push(of_length(limit, "long"))
