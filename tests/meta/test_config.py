@@ -174,6 +174,20 @@ def test_true_and_false_are_no_values(key: str, value: str) -> None:
         assert f"{key}: must not be true or false" in refusal(source, ON=value)
 
 
+class SwitchConfig(RobotConfig):
+    """A Type with a switch."""
+
+    loud: bool = False
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_type_may_have_a_switch(value: bool) -> None:
+    for source in ({"agent": AGENT, "loud": value}, f'{{"agent": "{AGENT}", "loud": {{{{ON}}}}}}'):
+        _, checked = read(source, SwitchConfig, ON=str(value).lower())
+        assert checked.loud is value
+    assert "maxQueue: must not be true or false" in refusal({"agent": AGENT, "maxQueue": value}, SwitchConfig)
+
+
 def test_an_unknown_key_may_be_true() -> None:
     _, checked = read({"agent": AGENT, "debug": True})
     assert checked.model_extra == {"debug": True}

@@ -49,6 +49,28 @@ def test_a_burst_goes_out_at_once_and_the_next_call_is_told_when() -> None:
     assert limiter.take("update", again) == 0.0
 
 
+@pytest.mark.parametrize("per_second", [2, 5, 20])
+def test_after_its_first_burst_a_rush_goes_out_evenly(per_second: int) -> None:
+    times = flood(Limiter(per_second), 10.0)
+    assert times[:per_second] == [0.0] * per_second
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times[per_second:])]
+    assert 0.99 / per_second < min(gaps) <= max(gaps) < 1.1 / per_second
+
+
+def test_after_a_quiet_time_a_burst_goes_out_at_once_again() -> None:
+    limiter = Limiter(5)
+    end = flood(limiter, 10.0)[-1]
+    later = end + 2.5
+    assert [limiter.take("update", later) for _ in range(5)] == [0.0] * 5
+    assert limiter.take("update", later) > later
+
+
+def test_who_asks_for_less_than_allowed_never_waits() -> None:
+    limiter = Limiter(5)
+    flood(limiter, 3.0)
+    assert {limiter.take("update", 10.0 + 0.25 * number) for number in range(100)} == {0.0}
+
+
 def test_each_api_is_counted_by_itself() -> None:
     limiter = Limiter(1)
     assert [limiter.take(api, 0.0) for api in ("open", "update", "say")] == [0.0, 0.0, 0.0]

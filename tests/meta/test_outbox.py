@@ -661,7 +661,7 @@ def test_others_are_served_while_one_waits_for_its_next_try(box: Outbox, monkeyp
     assert delivery.done.result(WAIT) is True
     waiting.progress(saying("It"))
     waiting.finish("It rains.", "answered")
-    assert box.close(Deadline(0.05)) == 1
+    assert box.close(Deadline(0)) == 1
     assert unlucky.calls == [("open", "Rain?")]
 
 
@@ -1248,6 +1248,21 @@ def test_whoever_asked_is_told_of_the_card_before_its_first_update(
     assert told == ([] if error else [(handle, 2)])
 
 
+def test_a_card_that_cannot_be_remembered_gets_its_answer(box: Outbox, host: FakeHost) -> None:
+    def forget(handle: object) -> None:
+        raise TypeError("no JSON")
+
+    reply = RecordingReply()
+    one = Delivery(box, reply, "Rain?", Future(), forget)
+    one.open()
+    one.finish("It rains.", "answered")
+    assert one.done.result(WAIT) is True
+    assert reply.calls == [("open", "Rain?"), LAST_WORD]
+    (record,) = host.logged("exception", "cannot be remembered")
+    assert "no JSON" in record.traceback
+    assert box.unsent == 0
+
+
 @pytest.mark.parametrize("how", ["answered", "given up", "closed", "dropped"])
 def test_whoever_is_told_of_the_end_may_use_the_outbox_at_once(
     host: FakeHost, box: Outbox, monkeypatch: pytest.MonkeyPatch, how: str
@@ -1323,7 +1338,7 @@ def test_closing_gives_up_at_its_deadline_what_hangs(box: Outbox) -> None:
         delivery.open()
         delivery.finish("It rains.", "answered")
         reply.wait_for_call("open")
-    assert closing(box, Deadline(0.1)).result(WAIT) == 2
+    assert closing(box, Deadline(0.02)).result(WAIT) == 2
     assert [delivery.done.result(WAIT) for delivery in deliveries] == [False, False]
     assert box.unsent == 0
     for reply in replies:
@@ -1338,7 +1353,7 @@ def test_closing_gives_up_what_waits_for_its_next_try(box: Outbox, monkeypatch: 
     delivery = opened(box, reply)
     delivery.finish("It rains.", "answered")
     reply.wait_for_call("finish")
-    assert closing(box, Deadline(0.1)).result(WAIT) == 1
+    assert closing(box, Deadline(0.02)).result(WAIT) == 1
     assert delivery.done.result(WAIT) is False
 
 
@@ -1364,10 +1379,55 @@ def test_a_call_that_returns_after_closing_changes_nothing(box: Outbox) -> None:
     delivery = opened(box, reply)
     delivery.finish("It rains.", "answered")
     reply.wait_for_call("finish")
-    assert box.close(Deadline(0.05)) == 1
+    assert box.close(Deadline(0)) == 1
     reply.gates["finish"].set()
     reply.wait_until(lambda reply: reply.shown == "It rains.")
     assert delivery.done.result(WAIT) is False
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, RateLimited("slow down"), REFUSED])
+def test_of_a_call_that_fails_after_closing_nobody_says_that_it_is_tried_again(
+    box: Outbox, host: FakeHost, error: Exception
+) -> None:
+    reply = RecordingReply()
+    reply.gates["finish"] = threading.Event()
+    reply.raises["finish"] = [error]
+    delivery = opened(box, reply)
+    delivery.finish("It rains.", "answered")
+    reply.wait_for_call("finish")
+    assert box.close(Deadline(0)) == 1
+    reply.gates["finish"].set()
+    eventually(host.logged)
+    (record,) = host.logged()
+    assert "the last word was not sent before the robot had to stop" in record.message
+
+
+# What the log says
+
+
+def test_every_line_names_the_element(host: FakeHost, box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(handle: object) -> None:
+        raise TypeError("no JSON")
+
+    reply = RecordingReply()
+    errors: list[BaseException | None] = [UNREACHABLE, NO_ANSWER, RateLimited("slow down"), REFUSED, ValueError("oh")]
+    for error in errors:
+        for method in ("open", "progress", "finish", "say"):
+            reply = RecordingReply()
+            reply.raises[method] = [error]
+            one = Delivery(box, reply, "Rain?", Future(), forget)
+            if method == "say":
+                one.say("Busy.")
+            else:
+                one.open()
+                one.progress(saying("It"))
+                reply.wait_for_call("progress" if method == "progress" else "open")
+                one.finish("It rains.", "answered")
+            one.done.result(WAIT)
+    monkeypatch.setattr(outbox, "_MAX_SENTENCES", 0)
+    deliver(box, reply).say("Busy.")
+    assert len(host.logged()) > len(errors) * 4
+    assert [record for record in host.logged() if not record.message.startswith("robots.hr: ")] == []
 
 
 # Used by everybody at once

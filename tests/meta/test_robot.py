@@ -33,6 +33,7 @@ from imRobots.Meta import (
     texts_for,
 )
 from imRobots.Meta import delivery as meta_delivery
+from imRobots.Meta import host as meta_host
 from imRobots.Meta import robot as meta_robot
 from imRobots.Meta.config import RobotConfig
 from imRobots.Meta.store import Unfinished
@@ -206,7 +207,7 @@ def test_what_came_before_the_agent_fell_silent_is_shown(stage: Stage, monkeypat
 
 
 def test_few_words_are_shown_without_waiting_for_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "_FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(answer, "_FIRST_SECONDS", 0.04)
     done = stage.start(ReferenceAgent("Let me see", gate=stage.gate())).submit(message(1))
     stage.reply(1).wait_until_shown("Let")
     stage.gates[0].set()
@@ -464,6 +465,25 @@ def test_sessions_are_served_side_by_side(stage: Stage) -> None:
     assert not stage.host.logged("warning")
 
 
+def test_nobody_is_told_it_is_busy_before_it_is_known_how_many_agents_may_run(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, try_it = stage.gate(), meta_host.Agent.may_run_side_by_side
+
+    def try_later(agent: meta_host.Agent) -> bool:
+        pass_through(gate)
+        return try_it(agent)
+
+    monkeypatch.setattr(meta_host.Agent, "may_run_side_by_side", try_later)
+    robot = stage.start(ReferenceAgent("30 days."), maxConcurrency=3, maxQueue=1)
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(5)]
+    assert answers[4].result(WAIT) is True
+    assert stage.reply(4).calls == [("say", ENGLISH.busy)], "one too many in any case"
+    gate.set()
+    assert all(done.result(WAIT) for done in answers)
+    assert {stage.reply(number).shown for number in range(4)} == {"30 days."}
+
+
 def test_no_more_agents_run_than_configured(stage: Stage) -> None:
     agent, gate = stage.stuck()
     robot = stage.start(agent, maxConcurrency=3)
@@ -531,7 +551,7 @@ def test_who_asks_too_much_is_told_one_at_a_time(stage: Stage) -> None:
 
 def test_who_waits_longer_than_two_seconds_sees_the_place(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert meta_robot._PLACE_AFTER[0] == 2.0
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.2,))
+    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.1,))
     agent, gate = stage.stuck()
     robot = stage.start(agent)
     answers = []
@@ -540,7 +560,7 @@ def test_who_waits_longer_than_two_seconds_sees_the_place(stage: Stage, monkeypa
         answers.append(robot.submit(message(number, question, session="s1")))
         stage.reply(number).wait_for_call("open")
     stage.reply(2).wait_until_shown("Your question is number 1 in the queue, please wait...")
-    assert time.monotonic() - asked >= 0.2
+    assert time.monotonic() - asked >= 0.1
     stage.reply(3).wait_until_shown("您的问题正在排队，当前第 2 位，请稍候...")
     assert [call[0] for call in stage.reply(1).calls] == ["open"], "it does not wait"
     gate.set()
@@ -702,6 +722,8 @@ def test_a_message_that_no_reply_can_be_made_for_is_logged_and_the_next_is_answe
     assert "KeyError" in stage.host.logged("exception")[0].traceback
     assert robot.submit(message(2)).result(WAIT) is True
     assert stage.reply(2).shown == "30 days."
+    expected = {"received": 2, "answered": 1, "failed": 1, "declined": 0, "duplicate": 0}
+    eventually(lambda: {key: robot.status()[key] for key in expected} == expected)
 
 
 def test_a_message_that_no_reply_could_be_made_for_may_come_again(
@@ -766,11 +788,11 @@ def test_an_agent_that_is_in_time_is_not_interrupted(stage: Stage) -> None:
 
 
 def test_time_begins_with_the_agent_and_not_with_the_question(stage: Stage) -> None:
-    agent = ReferenceAgent("30 days.", before=lambda call: threading.Event().wait(0.12))
-    robot = stage.start(agent, agentTimeout=0.3)
-    answers = [robot.submit(message(number, session="s1")) for number in (1, 2, 3)]
+    agent = ReferenceAgent("30 days.", before=lambda call: threading.Event().wait(0.045))
+    robot = stage.start(agent, agentTimeout=0.2)
+    answers = [robot.submit(message(number, session="s1")) for number in range(5)]
     assert all(done.result(WAIT) for done in answers)
-    assert {stage.reply(number).shown for number in (1, 2, 3)} == {"30 days."}
+    assert {stage.reply(number).shown for number in range(5)} == {"30 days."}
 
 
 def test_a_session_waits_for_the_agent_that_took_too_long_but_not_for_ever(
@@ -891,31 +913,101 @@ def test_what_was_left_is_answered_in_order_and_before_what_is_new(stage: Stage)
     assert robot.status()["received"] == 1
 
 
-def test_what_was_left_and_is_no_question_gets_its_sentence(stage: Stage) -> None:
-    leave(stage, Unfinished(message(1, problem="unsupported"), 5.0, None, False))
+@pytest.mark.parametrize(("age", "spent"), [(5.0, False), (700.0, False), (5.0, True)])
+def test_what_was_left_and_is_no_question_gets_its_sentence(stage: Stage, age: float, spent: bool) -> None:
+    leave(stage, Unfinished(message(1, problem="unsupported"), age, None, spent))
     stage.start(ReferenceAgent())
     stage.reply(1).wait_until_shown(ENGLISH.unsupported)
     assert stage.reply(1).calls == [("say", ENGLISH.unsupported)]
 
 
-def test_a_killed_process_and_the_next_one(stage: Stage, tmp_path: Path) -> None:
-    file = tmp_path / "robots.hr.sqlite3"
-    stage.store = Store(file)
+def test_one_left_message_that_no_reply_can_be_made_for_costs_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_reply = stage.reply_to
+
+    def fail_once(message: IncomingMessage) -> RecordingReply:
+        if message.message_id == "m1":
+            raise KeyError("senderId")
+        return make_reply(message)
+
+    monkeypatch.setattr(stage, "reply_to", fail_once)
+    leave(stage, *(Unfinished(message(number), 5.0, None, False) for number in (1, 2)))
+    robot = stage.start(ReferenceAgent("30 days."))
+    stage.reply(2).wait_until_shown("30 days.")
+    assert robot.submit(message(3)).result(WAIT) is True
+    assert len(stage.host.logged("exception", "robots.hr")) == 1
+
+
+@pytest.mark.parametrize(("age", "last_word"), [(5.0, "30 days."), (700.0, ENGLISH.interrupted)])
+def test_on_a_card_that_was_left_the_last_word_is_said_once_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, age: float, last_word: str
+) -> None:
+    monkeypatch.setattr(outbox, "_UNSURE_SECONDS", 0.05)
+    leave(stage, Unfinished(message(1), age, "card", False))
+    stage.start(ReferenceAgent("30 days.", chunks=0))
+    stage.reply(1).wait_for_call("finish")
+    told = time.monotonic()
+    stage.reply(1).wait_for_call("finish", 2)  # what the killed process sent last may have landed in between
+    assert time.monotonic() - told >= 0.03
+    assert [call[:3] for call in stage.reply(1).calls] == [("finish", "card", last_word)] * 2
+
+
+@pytest.mark.parametrize("handle", [{"card": 7}, None])
+def test_whoever_was_left_and_finds_the_queue_full_is_told_so_on_the_card(stage: Stage, handle: Any) -> None:
+    agent, gate = stage.stuck()
+    leave(
+        stage,
+        Unfinished(message(1, session="s1"), 9.0, "card", False),
+        Unfinished(message(2, "Rain?", session="s2"), 8.0, handle, False),
+    )
+    stage.start(agent, maxConcurrency=1, maxQueue=0)
+    stage.reply(2).wait_for_call("finish")
+    last_word = ("finish", handle or "card", ENGLISH.busy, "interrupted")
+    assert stage.reply(2).calls == ([last_word] if handle else [("open", "Rain?"), last_word])
+    gate.set()
+    stage.reply(1).wait_until_shown("It rains.")
+
+
+def test_a_question_is_asked_again_only_once(stage: Stage, kept: Path) -> None:
+    assert stage.store.accept(message(1))
+    stage.store.bind("m1", "card")
+    stage.store.leave("m1")
+    agent, gate = stage.stuck("30 days.")
+    stage.start(agent)
+    wait_for_calls(agent, 1)
+    stage.store = Store(as_if_killed(kept))  # perhaps it was the question that killed it
+    stage.replies.clear()
+    stage.start(agent)
+    stage.reply(1).wait_for_call("finish")
+    assert stage.reply(1).calls == [("finish", "card", ENGLISH.interrupted, "interrupted")]
+    assert len(agent.calls) == 1
+    gate.set()
+
+
+def as_if_killed(file: Path) -> Path:
+    """The file as it is at this moment, and nobody who holds its lock."""
+    folder = file.parent / "next"
+    folder.mkdir()
+    for part in file.parent.glob(f"{file.name}*"):
+        shutil.copy(part, folder)
+    return folder / file.name
+
+
+def test_a_killed_process_and_the_next_one(stage: Stage, kept: Path) -> None:
     agent, gate = stage.stuck("30 days.")
     killed = stage.start(agent)
     first = killed.submit(message(1))
     stage.reply(1).wait_until_shown("How many days off do I have?")
     wait_for_calls(agent, 1)
-    eventually(lambda: "card" in repr(unfinished_in(file)))
-    (tmp_path / "next").mkdir()
-    for part in tmp_path.glob(f"{file.name}*"):
-        shutil.copy(part, tmp_path / "next")  # the file as it is at this moment, and nobody who holds its lock
+    eventually(lambda: "card" in repr(unfinished_in(kept)))
+    copy = as_if_killed(kept)
     stage.replies.clear()
-    stage.store = Store(tmp_path / "next" / file.name)
+    stage.store = Store(copy)
     stage.start(ReferenceAgent("31 days."))
     stage.reply(1).wait_for_call("finish")
     assert stage.reply(1).calls == [("finish", "card", "31 days.", "answered")]
-    eventually(lambda: unfinished_in(tmp_path / "next" / file.name) == [])
+    eventually(lambda: unfinished_in(copy) == [])
     gate.set()
     first.result(WAIT)
 
@@ -963,6 +1055,30 @@ def test_the_store_knows_the_card_while_the_agent_works_and_nothing_afterwards(s
     eventually(lambda: unfinished_in(kept) == [])
 
 
+def test_a_card_that_the_store_cannot_remember_gets_its_answer(stage: Stage, kept: Path) -> None:
+    handle = object()
+    stage.prepare(1, handle=handle)
+    assert stage.start(ReferenceAgent("30 days.")).submit(message(1)).result(WAIT) is True
+    assert stage.reply(1).sent[-1] == ("finish", handle, "30 days.", "answered")
+    assert stage.host.logged("exception", "cannot be remembered")
+
+
+def test_a_store_that_goes_bad_costs_no_answer(stage: Stage, kept: Path) -> None:
+    robot = stage.start(ReferenceAgent("30 days."))
+    assert robot.submit(message(1)).result(WAIT) is True
+    eventually(lambda: unfinished_in(kept) == [])
+    with contextlib.closing(sqlite3.connect(kept)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with kept.open("r+b") as pages:  # all but the first
+        pages.seek(4096)
+        pages.write(b"\xa5" * (kept.stat().st_size - 4096))
+    stage.store._db.execute("PRAGMA cache_size = 0")
+    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(2, 9)]
+    assert all(done.result(WAIT) for done in answers)
+    assert {stage.reply(number).shown for number in range(2, 9)} == {"30 days."}
+    assert len(stage.host.logged("warning", "restart the app")) == 1
+
+
 def test_a_duplicate_changes_nothing_of_what_is_known_of_the_original(stage: Stage, kept: Path) -> None:
     agent, gate = stage.stuck()
     robot = stage.start(agent)
@@ -996,8 +1112,12 @@ def test_what_could_not_be_sent_at_a_stop_is_left_for_the_next_start(stage: Stag
     robot = stage.start(ReferenceAgent("30 days."))
     robot.submit(message(1))
     reply.wait_for_call("finish")
-    closing(robot, 0.2).result(WAIT)
+    closing(robot, 0.1).result(WAIT)
     assert [row[0] for row in unfinished_in(kept)] == ["m1"]
+    stage.start(ReferenceAgent("31 days."))  # in the same process, on the same store
+    reply.gates["finish"].set()
+    reply.wait_until_shown("31 days.")
+    eventually(lambda: unfinished_in(kept) == [])
 
 
 def test_who_was_told_of_the_stop_is_not_told_again(stage: Stage, kept: Path) -> None:
@@ -1111,6 +1231,13 @@ def test_a_status_of_a_robot_that_has_done_nothing_can_be_read_too(stage: Stage)
     assert "已回答 0，失败 0" in stage.reply(1).shown
     assert "{" not in stage.reply(1).shown
     assert "不可用：-" in stage.reply(1).shown
+
+
+def test_a_type_need_not_add_anything_to_the_status(stage: Stage) -> None:
+    robot = Robot(the_element(stage.host), RobotConfig(agent=AGENT), stage.reply_to, stage.store)
+    stage.robots.append(robot)
+    assert robot.submit(message(1, "/status", from_admin=True)).result(WAIT) is True
+    assert "Answered 0, failed 0" in stage.reply(1).shown
 
 
 @pytest.mark.parametrize(
@@ -1242,7 +1369,7 @@ def test_closing_keeps_its_deadline_where_the_platform_hangs(stage: Stage) -> No
     robot = stage.start(ReferenceAgent("30 days."))
     done = robot.submit(message(1))
     reply.wait_for_call("finish")
-    closing(robot, 0.3).result(WAIT)
+    closing(robot, 0.1).result(WAIT)
     assert done.result(0) is False
     assert stage.host.logged("warning", "1 replies that could not be sent")
 

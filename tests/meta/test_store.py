@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -252,6 +253,54 @@ def test_what_was_taken_over_is_left_again_by_the_next(file: Path, clock: Clock)
     assert third.take_over() == []
 
 
+def test_what_another_version_left_costs_nothing_else(host: FakeHost, file: Path, clock: Clock) -> None:
+    robots = {"first": Store(file, clock=clock)}
+    for number in (1, 2, 3):
+        robots["first"].accept(message(number, SECRET))
+    end(robots)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("UPDATE unfinished SET message = json_set(message, '$.new', 1) WHERE message_id = 'm1'")
+        db.execute("UPDATE unfinished SET handle = 'no JSON' WHERE message_id = 'm3'")
+    second = Store(file, clock=clock)
+    assert ids(second.take_over()) == ["m2"]
+    assert len(host.logged("warning", "another version")) == 2
+    assert not host.logged("warning", SECRET)
+    assert len(locks(file)) == 1, "only its own"
+    second.count("calls")
+    assert "calls" in texts_in(file), "it goes on with its file"
+
+
+def test_what_is_left_is_for_the_next_in_the_same_process_too(file: Path, clock: Clock) -> None:
+    memory = Store(file, clock=clock)
+    for number in (1, 2):
+        memory.accept(message(number))
+    memory.leave("m1")
+    assert ids(memory.take_over()) == ["m1"]
+    assert memory.take_over() == []
+
+
+def no_lock(path: Path) -> None:
+    path.write_bytes(b"this was a lock once. " * 500)
+
+
+@pytest.mark.parametrize("spoil", [no_lock, Path.mkdir], ids=["garbage", "unreadable"])
+def test_a_lock_that_cannot_be_read_costs_nothing_but_its_owner(
+    host: FakeHost, file: Path, clock: Clock, spoil: Any
+) -> None:
+    robots = {"first": Store(file, clock=clock)}
+    (left,) = locks(file)
+    robots["second"] = Store(file, clock=clock)
+    robots["first"].accept(message(1))
+    robots["second"].accept(message(2))
+    end(robots, "first")
+    end(robots, "second")
+    spoil(left)
+    third = Store(file, clock=clock)
+    assert ids(third.take_over()) == ["m2"]
+    assert not third.accept(message(2)), "its file is as good as before"
+    assert host.logged("warning") == []
+
+
 def test_a_message_of_a_robot_that_lives_is_left_alone(file: Path, clock: Clock) -> None:
     first, second = Store(file, clock=clock), Store(file, clock=clock)
     first.accept(message(1))
@@ -386,6 +435,29 @@ def test_whatever_a_message_holds_comes_back_as_it_was(file: Path, clock: Clock,
     assert "card" not in texts_in(file)
 
 
+def a_source_that_refers_to_itself() -> dict[str, Any]:
+    source: dict[str, Any] = {"at": 1}
+    source["self"] = source
+    return source
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        (MappingProxyType({"at": 1}), {"at": 1}),
+        ({("at", 1): 2, "at": 1}, {"at": 1}),
+        (a_source_that_refers_to_itself(), {}),
+    ],
+    ids=["read-only", "tuple key", "refers to itself"],
+)
+def test_an_odd_source_costs_no_message(file: Path, clock: Clock, source: Any, kept: Any) -> None:
+    robots = {"first": Store(file, clock=clock)}
+    assert robots["first"].accept(message(1, source=source))
+    end(robots)
+    (left,) = Store(file, clock=clock).take_over()
+    assert left.message == message(1, source=kept)
+
+
 def test_a_source_that_is_no_json_disturbs_nobody(file: Path, clock: Clock) -> None:
     robots = {"first": Store(file, clock=clock)}
     assert robots["first"].accept(message(1, source={"at": {1}, "when": datetime(2026, 1, 1), 5: b"raw"}))
@@ -465,7 +537,7 @@ def set_aside(file: Path) -> list[Path]:
 def filled(file: Path, clock: Clock) -> bytes:
     """A file with something in it, closed; returns what is in it."""
     robots = {"first": Store(file, clock=clock)}
-    for number in range(200):
+    for number in range(80):
         robots["first"].accept(message(number, "long " * 50))
     end(robots)
     return file.read_bytes()
@@ -632,6 +704,44 @@ def test_a_file_that_is_damaged_later_is_no_reason_to_stop(host: FakeHost, file:
     memory.remember("fact", 1)
     assert memory.recall("fact") == 1
     assert len(host.logged("warning")) == 1
+
+
+def test_a_page_that_goes_bad_later_costs_only_what_was_on_it(host: FakeHost, file: Path, clock: Clock) -> None:
+    memory = Store(file, clock=clock)
+    for number in range(50):
+        memory.accept(message(number, "long " * 100))
+    memory.remember("fact", "known")
+    memory.count("calls")
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    memory._db.execute("PRAGMA cache_size = 0")
+    spoilt = with_a_corrupt_page(file.read_bytes())
+    file.write_bytes(spoilt)
+    for number in range(50):
+        memory.done(f"m{number}")
+        assert memory.accept(message(f"new {number}"))
+    (record,) = host.logged("warning")
+    assert "malformed" in record.message
+    assert (memory.recall("fact"), memory.counted("calls")) == ("known", 1)
+    assert not memory.accept(message("new 1"))
+    assert not memory.accept(message(1)), "what can be read is not forgotten"
+    assert file.read_bytes() == spoilt, "it is left as it is"
+
+
+def test_who_takes_over_does_not_wait_for_a_file_that_nobody_may_read(
+    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    memory = Store(file, clock=clock)
+    memory._db.execute("PRAGMA journal_mode = DELETE")  # as on a file system that cannot do better
+    accepted: list[bool] = []
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        thread = threading.Thread(target=lambda: accepted.append(memory.accept(message(1))), daemon=True)
+        thread.start()
+        thread.join(WAIT)
+        assert accepted == [True]
+    assert host.logged("warning", "locked")
 
 
 # The store of an element

@@ -226,6 +226,19 @@ def test_fewer_slots_stop_nothing_that_runs(jobs: Jobs) -> None:
     jobs.wait_for_start("a1", "b1", "c1")
 
 
+def test_before_the_slots_are_known_nobody_is_turned_away_who_would_have_one(jobs: Jobs) -> None:
+    jobs.use(1, max_waiting=1 + 2)  # two of them would have a slot
+    jobs.submit("a1", "b1", "c1", "d1")
+    with pytest.raises(Busy):
+        jobs.submit("e1")
+    jobs.wait_for_start("a1")
+    jobs.worker.set_slots(3, 1)
+    jobs.wait_for_start("a1", "b1", "c1")
+    with pytest.raises(Busy):
+        jobs.submit("f1")
+    assert jobs.worker.waiting == 1, "d1 keeps its place"
+
+
 def test_a_job_may_submit_another(jobs: Jobs) -> None:
     jobs.worker.submit("a", lambda: jobs.submit("a2") and None)
     jobs.wait_for_start("a2")
@@ -272,7 +285,7 @@ def test_closing_drops_what_has_not_begun_at_the_deadline(jobs: Jobs) -> None:
     jobs.wait_for_start("a1", "b1")
     jobs.let("b1", "c1")
     jobs.wait_for_end("b1", "c1")
-    assert jobs.worker.close(Deadline(0.05)) == 1
+    assert jobs.worker.close(Deadline(0.02)) == 1
     assert jobs.worker.waiting == 0
     jobs.let_all()
     jobs.wait_for_end("b1", "c1", "a1")
@@ -396,6 +409,19 @@ def test_where_everything_hangs_who_waits_is_dropped_and_who_comes_is_turned_awa
     jobs.submit("e1")
     jobs.wait_for_start("a1", "b1", "c1", "e1")
     assert "a2" not in jobs.started
+
+
+def test_closing_lets_a_session_go_on_that_waits_for_an_abandoned_job(jobs: Jobs) -> None:
+    hung, _ = jobs.submit("a1", "a2")
+    jobs.wait_for_start("a1")
+    jobs.worker.abandon(hung)
+    jobs.let("a2")
+    left: list[int] = []
+    closing = threading.Thread(target=lambda: left.append(jobs.worker.close(Deadline(10 * WAIT))), daemon=True)
+    closing.start()
+    closing.join(WAIT)
+    assert left == [1]
+    assert jobs.ended == ["a2"]
 
 
 def test_a_jammed_worker_closes_at_once(jobs: Jobs) -> None:
