@@ -237,7 +237,7 @@ class Outbox:
     def _tell_of(self, delivery: Delivery, handle: Any) -> None:
         try:
             delivery.on_open(handle)
-        except Exception:  # the card is there, and wants its answer
+        except BaseException:  # the card is there, and wants its answer
             host.log.exception(f"{self._full_name}: the card {handle!r} cannot be remembered")
 
     def _note_failure(

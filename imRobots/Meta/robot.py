@@ -41,6 +41,7 @@ _MAX_INTAKE = 10_000
 _PLACE_AFTER = (2.0, 10.0, 50.0)
 # A session's next question waits so long for a run that took too long; then both run.
 _RELEASE_SECONDS = 60.0
+_LOOK_SECONDS = 60.0
 _STATUS = "/status"
 
 
@@ -168,7 +169,7 @@ class Robot:
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:  # a mistake in a Type's reply or texts: the next message must still be taken
+        except BaseException:  # a mistake in a Type's reply or texts: the next message must still be taken
             host.log.exception(f"{self._element.fullName}: a message could not be taken in")
 
     def _in(self, seconds: float, work: Callable[[], None]) -> None:
@@ -181,37 +182,42 @@ class Robot:
 
     def _take(self, message: IncomingMessage, done: Future[bool]) -> None:
         self._health.count("received")
+        delivery: Delivery | None = None
         try:
             self._store.count("pushes")
             reply = self._reply_to(message)
             if self._store.accept(message):
-                self._begin(message, self._delivery(message, reply, done))
+                delivery = self._delivery(message, reply, done)
+                self._begin(message, delivery)
                 return
             self._health.count("duplicate")
             host.log.info(f"{self._element.fullName}: message {message.message_id} was delivered again; ignored")
             done.set_result(True)
         except BaseException:
-            if not done.done():
+            if delivery is None:
                 self._health.count("failed")
+            if not done.done():
                 done.set_result(False)
             raise
 
     def _finish_what_was_left(self) -> None:
-        """What a killed process has not answered: ask again where that is harmless and fresh, else own up to it."""
+        """What a killed process has left unanswered, or a robot that had to stop. At the start, and every minute."""
+        self._in(_LOOK_SECONDS, self._finish_what_was_left)
         for left in self._store.take_over():
             self._guard(functools.partial(self._resume, left))
 
     def _resume(self, left: Unfinished) -> None:
+        """Ask again where that is harmless and the question is fresh, else own up to it."""
         message = left.message
         delivery = self._delivery(message, self._reply_to(message), Future())
         again = bool(message.problem) or (not left.spent and left.age < self._config.resumeWithin)
         what = "asked again" if again else "ended with an apology"
         host.log.info(f"{self._element.fullName}: message {message.message_id} was left unanswered; {what}")
-        delivery.unsure = True  # what the killed process sent last may still land
+        # What the killed process sent last may still land. Where no card is known, there may be one all the same: it is
+        # opened again, which makes no second one.
+        delivery.unsure = True
         if left.handle is not None:
             delivery.resume(left.handle)
-        elif not message.problem:
-            delivery.open()  # there may be one that it did not hear of: the same card again makes no second one
         if again:
             self._store.spend(message.message_id)  # once: a question may be what kills the process
             self._begin(message, delivery)
@@ -258,7 +264,7 @@ class Robot:
             delivery.say(in_words(texts.status, self._whole_status()))
             return
         delivery.frugal, spent = self._budget.look()
-        if spent and not delivery.opened:
+        if spent and not delivery.opened and not delivery.unsure:
             delivery.resume(None)
         growing = GrowingAnswer(time.monotonic(), self._warn_of_chunk_type)
         question = _Question(message, delivery, growing, self._answer)
@@ -293,8 +299,10 @@ class Robot:
     def _give_up_on(self, running: weakref.ref[_Question]) -> None:
         """The agent has run for `agentTimeout`."""
         question = running()
-        dropped = self._worker.abandon(question) if question else None
-        if question is None or dropped is None:
+        if question is None or question.delivery.final:
+            return
+        dropped = self._worker.abandon(question)
+        if dropped is None:
             return
         full_name, agent = self._element.fullName, self._config.agent
         host.log.error(

@@ -234,10 +234,11 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 file.execute("PRAGMA busy_timeout = 0")
             for table in ("seen", "unfinished", "months", "facts"):
-                with contextlib.suppress(sqlite3.Error):  # what can still be read is not forgotten
-                    for row in file.execute(f"SELECT * FROM {table}"):
-                        marks = ", ".join("?" * len(row))
-                        memory.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+                for order in ("ASC", "DESC"):  # what can still be read, up to a bad page and from one, is not forgotten
+                    with contextlib.suppress(sqlite3.Error):
+                        for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):
+                            marks = ", ".join("?" * len(row))
+                            memory.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
         self._db = memory
 
     def _owners(self, db: sqlite3.Connection) -> set[str]:
