@@ -64,6 +64,7 @@ class Delivery:
         self.reassured = False
         self.text: Callable[[], str] | None = None
         self.text_due = 0.0
+        self.shown_at = self.asked_at  # when the person last saw something new
         self.updates = 0
         self.frugal = False  # set before it is opened: no progress is shown
         self.final: tuple[str, Outcome] | None = None

@@ -20,21 +20,27 @@ class Limiter:
     """At most `per_second` calls of each API in any second; 0: as many as there are. Times are monotonic seconds."""
 
     def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
+        self.per_second = per_second
         self._lock = threading.Lock()
         self._starts: dict[str, deque[float]] = {}
         self._rush_until: dict[str, float] = {}
         self._slow_until: dict[str, float] = {}
 
-    def take(self, api: str, now: float) -> float:
-        """Take a place for one call of `api` and return 0.0; or take none and return when to ask again."""
-        if not self._per_second:
+    def take(self, api: str, now: float, leave: int = 0) -> float:
+        """Take a place for one call of `api` and return 0.0; or take none and return when to ask again.
+
+        `leave`: so many places are left to others, who are in a greater hurry.
+        """
+        if not self.per_second:
             return 0.0
         with self._lock:
-            starts = self._starts.setdefault(api, deque(maxlen=self._per_second))
-            allowed = max(1, self._per_second // 2) if now < self._slow_until.get(api, 0.0) else self._per_second
+            starts = self._starts.setdefault(api, deque(maxlen=self.per_second))
+            allowed = max(1, self.per_second // 2) if now < self._slow_until.get(api, 0.0) else self.per_second
+            if leave >= allowed:
+                return now + _WINDOW_SECONDS
+            allowed -= leave
             free_at = starts[-allowed] + _WINDOW_SECONDS if len(starts) >= allowed else now
-            if free_at > now:
+            if free_at > now and not leave:
                 self._rush_until[api] = free_at + _WINDOW_SECONDS
             if starts and now < self._rush_until.get(api, 0.0):
                 free_at = max(free_at, starts[-1] + _WINDOW_SECONDS / allowed)

@@ -30,6 +30,8 @@ _OPEN_SECONDS = 30.0
 _FINISH_SECONDS = 300.0
 # An update whose outcome nobody knows has landed after so many seconds, or never will.
 _UNSURE_SECONDS = 15.0
+# Under the pace, a card that has stood still for so many seconds may take a place from others' last words.
+_STILL_SECONDS = 4.0
 # Sentences such as "busy" are answers to a flood: beyond this many waiting ones they are dropped.
 _MAX_SENTENCES = 1000
 
@@ -160,9 +162,12 @@ class Outbox:
             urgency, _, delivery = ready[0]
             if self._in_flight >= (_MAX_PROGRESS_THREADS if urgency == PROGRESS else _MAX_THREADS):
                 continue
-            free_at = self._limiter.take(api, now)
+            leave, still_at = 0, delivery.shown_at + _STILL_SECONDS
+            if urgency == PROGRESS:  # a place for each last word that may come; of cards that stand still, half at most
+                leave = len(self._open) if now < still_at else min(len(self._open), self._limiter.per_second // 2)
+            free_at = self._limiter.take(api, now, leave)
             if free_at:
-                times.append(free_at)
+                times.append(min(free_at, still_at) if leave and now < still_at else free_at)
                 continue
             heapq.heappop(ready)
             assert delivery.in_line is not None
@@ -216,6 +221,7 @@ class Outbox:
             self._in_flight -= 1
             if not error:
                 delivery.delays, delivery.retry_at = None, 0.0
+                delivery.shown_at = time.monotonic()
                 if opening:
                     delivery.opened, delivery.handle = True, handle
             if step.urgency == FIRST and not opening:

@@ -139,3 +139,12 @@ def test_robots_of_one_application_share_one_pace() -> None:
     assert limiter_for("ding2", 2).take("update", 0.1) == 0.0
     pairs = itertools.combinations([limiter_for("ding1", 2), limiter_for("ding2", 2), limiter_for("ding1", 3)], 2)
     assert all(one is not other for one, other in pairs)
+
+
+def test_what_is_in_less_of_a_hurry_leaves_places_to_others() -> None:
+    limiter = Limiter(4)
+    assert [limiter.take("update", 0.0, leave=2) for _ in range(2)] == [0.0, 0.0]
+    assert limiter.take("update", 0.0, leave=2) == pytest.approx(1.05)
+    assert [limiter.take("update", 0.0) for _ in range(2)] == [0.0, 0.0]
+    assert limiter.take("update", 0.5, leave=4) > 0.5
+    assert limiter.take("update", 2.2, leave=3) == 0.0

@@ -858,7 +858,7 @@ class Turnstile(Limiter):
         self.free = dict.fromkeys(("open", "update", "say"), 0)
         self.slowed: list[str] = []
 
-    def take(self, api: str, now: float) -> float:
+    def take(self, api: str, now: float, leave: int = 0) -> float:
         if self.free[api]:
             self.free[api] -= 1
             return 0.0
@@ -1460,3 +1460,27 @@ def test_many_people_get_their_answers_whatever_fails(box: Outbox) -> None:
     for thread in threads:
         thread.join()
     assert box.unsent == 0
+
+
+def test_progress_leaves_a_place_in_the_pace_for_every_last_word() -> None:
+    box = Outbox("robots.hr", Limiter(4))
+    replies = [RecordingReply() for _ in range(4)]
+    deliveries = [opened(box, reply) for reply in replies]
+    for delivery in deliveries:
+        delivery.progress(saying("half"))
+    for delivery in deliveries:
+        delivery.finish("whole", "answered")
+    for delivery in deliveries:
+        assert delivery.done.result(0.9) is True, "within the first second"
+    assert not any(reply.tried("progress") for reply in replies)
+    assert box.close(Deadline(WAIT)) == 0
+
+
+def test_a_card_that_stands_still_may_take_a_place_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imRobots.Meta.outbox._STILL_SECONDS", 0.2)
+    box = Outbox("robots.hr", Limiter(4))
+    replies = [RecordingReply() for _ in range(4)]
+    for delivery in [opened(box, reply) for reply in replies]:
+        delivery.progress(saying("half"))
+    eventually(lambda: sum(len(reply.tried("progress")) for reply in replies) == 2)
+    box.close(Deadline(0.01))
