@@ -28,7 +28,7 @@ META_IMPORTS: dict[str, set[str]] = {
     "reply": {"texts"},
     "pool": {"timing"},
     "host": {"answer", "models"},
-    "store": {"host", "lock", "models"},
+    "store": {"host", "lock", "models", "reply", "timing"},
     "budget": {"host", "store"},
     "config": {"host", "models"},
     "delivery": {"answer", "reply"},

@@ -32,6 +32,7 @@ _FINISH_SECONDS = 300.0
 _UNSURE_SECONDS = 15.0
 # Under the pace, a card that has stood still for so many seconds may take a place from others' last words.
 _STILL_SECONDS = 4.0
+_WARN_SECONDS = 60.0  # from one warning to the next of the same trouble
 # Sentences such as "busy" are answers to a flood: beyond this many waiting ones they are dropped.
 _MAX_SENTENCES = 1000
 
@@ -50,6 +51,7 @@ class Outbox:
         self._open: set[Delivery] = set()
         self._ended: list[tuple[Delivery, bool]] = []
         self._in_flight = 0
+        self._warned: dict[str, float] = {}
         self._unsure_seconds = _UNSURE_SECONDS
         self._closed = False
         self._pool = DaemonPool("imRobots-send")
@@ -175,7 +177,7 @@ class Outbox:
         return None, min(times, default=None)
 
     def _send(self, delivery: Delivery, step: Step) -> None:
-        text, error, handle = delivery.text, None, delivery.handle
+        text, error, handle, more = delivery.text, None, delivery.handle, False
         reply = delivery.reply
         try:
             if delivery.sentence is not None:
@@ -183,7 +185,7 @@ class Outbox:
             elif not delivery.opened:
                 handle = reply.open(delivery.question)
             elif delivery.final and (step.urgency == LAST or delivery.ended):
-                reply.finish(handle, *delivery.final)
+                more = bool(reply.finish(handle, *delivery.final))
             elif step.urgency == FIRST:
                 reply.say(reply.texts.thinking)
             elif text:
@@ -193,7 +195,7 @@ class Outbox:
         except BaseException as caught:  # a mistake in a Type or in somebody's override: no reason to lose the answer
             host.log.exception(f"{self._full_name}: sending failed in an unexpected way: {caught!r}")
             error = ReplyRefused(repr(caught))
-        self._note(delivery, step, error, handle, text)
+        self._note(delivery, step, error, handle, text, more)
 
     def _note(
         self,
@@ -202,6 +204,7 @@ class Outbox:
         error: IMRobotError | None,
         handle: Any = None,
         text: Callable[[], str] | None = None,
+        more: bool = False,
     ) -> None:
         """What a call came to, and what is next."""
         given_up = False
@@ -211,9 +214,9 @@ class Outbox:
         if error:
             with self._changed:
                 say, trouble, given_up = self._note_failure(delivery, step, error)
-            say(
-                f"{self._full_name}: {trouble} {error}"
-            )  # without the lock: a log may be slow, and agents need the lock to stream
+            if say == host.log.warning and not self._is_new(f"{trouble} {type(error).__name__}"):
+                say = host.log.debug
+            say(f"{self._full_name}: {trouble} {error}")  # without the lock: a log may be slow, and agents need it
         elif opening:
             self._tell_of(delivery, handle)
         with self._changed:
@@ -234,11 +237,19 @@ class Outbox:
             if delivery.ended:
                 delivery.repeat_at = 0.0
                 self._open.discard(delivery)
-            elif given_up or (step.urgency == LAST and not error):
+            elif given_up or (step.urgency == LAST and not error and not more):
                 self._conclude(delivery, not given_up)
             self._put_in_line(delivery)
             self._changed.notify_all()
         self._announce_ended()
+
+    def _is_new(self, trouble: str) -> bool:
+        """Whether it is worth a line: in an outage, every answer meets the same."""
+        now = time.monotonic()
+        known = trouble in self._warned and now < self._warned[trouble] + _WARN_SECONDS
+        if not known:
+            self._warned[trouble] = now
+        return not known
 
     def _tell_of(self, delivery: Delivery, handle: Any) -> None:
         try:

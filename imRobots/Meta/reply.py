@@ -36,8 +36,11 @@ class Reply(Protocol):
     def progress(self, handle: Any, text: str) -> None:
         """Show `text`, the answer so far, in the card."""
 
-    def finish(self, handle: Any, text: str, outcome: Outcome) -> None:
-        """Show `text`, the last word. `handle` is None where there is no card, or none that can be updated."""
+    def finish(self, handle: Any, text: str, outcome: Outcome) -> bool | None:
+        """Show `text`, the last word. `handle` is None where there is no card, or none that can be updated.
+
+        A platform that limits the length gets it in parts: one for each call, and True as long as there are more.
+        """
 
     def say(self, sentence: str) -> None:
         """Say something that is not an answer."""

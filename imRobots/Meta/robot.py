@@ -136,16 +136,19 @@ class Robot:
 
         An agent that is still running then cannot be killed: its result will be dropped.
         """
+        taken = threading.Event()
         with self._lock:
             self._closed = True
-            self._intake.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(deadline.left)
+            self._intake.put(taken.set)  # the thread goes on, to look at the time
+        while self._thread.is_alive() and deadline.left and not taken.wait(min(0.1, deadline.left)):
+            continue  # it may have ended already, if this is the second time
         left = self._worker.close(Deadline(deadline.left * 0.8))
         for question in list(self._questions):
-            delivery = question.delivery
-            delivery.finish(_ending(question.growing, delivery.reply.texts.interrupted), "interrupted")
+            self._end(question, question.delivery.reply.texts.interrupted, "interrupted")
         unsent = self._outbox.close(deadline)
+        self._intake.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(deadline.left)
         if left or unsent:
             host.log.warning(
                 f"{self._element.fullName}: stopped with {left} agents still running, whose results will be "
@@ -202,6 +205,8 @@ class Robot:
 
     def _finish_what_was_left(self) -> None:
         """What a killed process has left unanswered, or a robot that had to stop. At the start, and every minute."""
+        if self._closed:
+            return
         self._in(_LOOK_SECONDS, self._finish_what_was_left)
         for left in self._store.take_over():
             self._guard(functools.partial(self._resume, left))
@@ -211,14 +216,16 @@ class Robot:
         message = left.message
         delivery = self._delivery(message, self._reply_to(message), Future())
         again = bool(message.problem) or (not left.spent and left.age < self._config.resumeWithin)
-        what = "asked again" if again else "ended with an apology"
+        what = "sent" if left.answer else "asked again" if again else "ended with an apology"
         host.log.info(f"{self._element.fullName}: message {message.message_id} was left unanswered; {what}")
         # What the killed process sent last may still land. Where no card is known, there may be one all the same: it is
         # opened again, which makes no second one.
         delivery.unsure = True
         if left.handle is not None:
             delivery.resume(left.handle)
-        if again:
+        if left.answer:
+            delivery.finish(*left.answer)
+        elif again:
             self._store.spend(message.message_id)  # once: a question may be what kills the process
             self._begin(message, delivery)
         else:
@@ -309,8 +316,7 @@ class Robot:
             f"{full_name}: {agent} has run for {self._config.agentTimeout:g} s (agentTimeout) on message "
             f"{question.message.message_id} and is waited for no longer"
         )
-        delivery = question.delivery
-        delivery.finish(_ending(question.growing, delivery.reply.texts.timed_out), "failed")
+        self._end(question, question.delivery.reply.texts.timed_out, "failed")
         self._in(_RELEASE_SECONDS, functools.partial(self._worker.release, question))
         if self._worker.is_jammed:
             host.log.error(
@@ -320,6 +326,13 @@ class Robot:
         for waiting in self._questions & dropped:
             waiting.delivery.finish(waiting.delivery.reply.texts.busy, "interrupted")
 
+    def _end(self, question: _Question, sentence: str, outcome: Outcome) -> None:
+        """The last word where the agent has not had it."""
+        if not question.delivery.final:
+            text = _ending(question.growing, sentence)
+            self._store.keep_answer(question.message.message_id, text, outcome)
+            question.delivery.finish(text, outcome)
+
     # ---- on an agent thread
 
     def _answer(self, question: _Question) -> None:
@@ -327,6 +340,8 @@ class Robot:
         message, delivery, growing = question.message, question.delivery, question.growing
 
         def stream_callback(chunk: object) -> None:
+            if delivery.final:
+                return  # it was given up; what comes now is for nobody
             if not question.has_acted and tells_of_an_act(chunk):
                 self._store.spend(message.message_id)  # before the agent goes on, and acts
                 question.has_acted = True
@@ -349,6 +364,8 @@ class Robot:
         except BaseException:  # an agent that calls sys.exit() owes an answer like any other
             host.log.exception(f"{self._element.fullName}: {self._config.agent} failed on message {message.message_id}")
             text, outcome = _ending(growing, delivery.reply.texts.failed), "failed"
+        if not delivery.final:
+            self._store.keep_answer(message.message_id, text, outcome)
         if not delivery.finish(text, outcome):
             host.log.warning(f"{self._element.fullName}: the late answer to {message.message_id} was dropped")
 

@@ -23,12 +23,15 @@ from typing import Any, TypeVar
 from . import host
 from .lock import ALIVE, hold, lock_file_of, release
 from .models import IncomingMessage
+from .reply import Outcome
+from .timing import Deadline
 
 T = TypeVar("T")
 
 _DAY = 24 * 60 * 60.0
 _MOST = 100_000  # message ids; a flood must not fill the disk
 _BUSY_SECONDS = 2.0  # to wait for another process that writes
+_ASIDE_SECONDS = 5.0  # from one look to the next whether a file can be used again
 # DingTalk counts by the month, and says nothing of the time zone: its own is assumed.
 _MONTH_OFFSET = 8 * 60 * 60.0
 
@@ -36,7 +39,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (key TEXT UNIQUE, at REAL);
 CREATE INDEX IF NOT EXISTS seen_at ON seen (at);
 CREATE TABLE IF NOT EXISTS unfinished
-    (message_id TEXT PRIMARY KEY, owner TEXT, at REAL, message TEXT, handle TEXT, spent INTEGER);
+    (message_id TEXT PRIMARY KEY, owner TEXT, at REAL, message TEXT, handle TEXT, spent INTEGER, answer TEXT);
 CREATE TABLE IF NOT EXISTS months (month TEXT, what TEXT, number INTEGER, PRIMARY KEY (month, what));
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT);
 """
@@ -47,13 +50,15 @@ class Unfinished:
     """A message whose last word was not out when its process ended.
 
     `age`: seconds since it was accepted. `handle`: of its card, None if none is known. `spent`: it may not be asked
-    again, because its agent had begun to act, or because it was asked again once already.
+    again, because its agent had begun to act, or because it was asked again once already. `answer`: its last word and
+    outcome, if only the sending was not done.
     """
 
     message: IncomingMessage
     age: float
     handle: Any
     spent: bool
+    answer: tuple[str, Outcome] | None = None
 
 
 class Store:
@@ -65,6 +70,8 @@ class Store:
         self._lock = threading.Lock()
         self._owner = uuid.uuid4().hex
         self._file = file
+        self._aside: Path | None = None  # the file, while it cannot be used
+        self._try_again_at = 0.0
         self._held: list[sqlite3.Connection] = []  # what is to be closed
         weakref.finalize(self, _close, self._held).atexit = False
         try:
@@ -79,8 +86,8 @@ class Store:
             now = self._clock()
             if not _is_new(db, f"message {message.message_id}", now):
                 return False
-            row = (_plain(message.message_id), self._owner, now, _to_json(message), None, 0)
-            db.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?, ?, ?)", row)
+            row = (_plain(message.message_id), self._owner, now, _to_json(message), None, 0, None)
+            db.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             return True
 
         return self._do(write)
@@ -92,6 +99,10 @@ class Store:
     def spend(self, message_id: str) -> None:
         """The message is not to be asked again unasked: its agent begins to act, say."""
         self._set("spent", 1, message_id)
+
+    def keep_answer(self, message_id: str, text: str, outcome: Outcome) -> None:
+        """The message's last word, which is yet to be sent."""
+        self._set("answer", json.dumps([text, outcome]), message_id)
 
     def leave(self, message_id: str) -> None:
         """Nobody works at the message any more, though it is unfinished: for the next start, in whichever process."""
@@ -111,7 +122,7 @@ class Store:
                 if owner and lock is None:
                     continue  # its process lives
                 try:
-                    query = "SELECT at, message, handle, spent FROM unfinished WHERE owner = ?"
+                    query = "SELECT at, message, handle, spent, answer FROM unfinished WHERE owner = ?"
                     found += db.execute(query, (owner,)).fetchall()
                     db.execute("UPDATE unfinished SET owner = ? WHERE owner = ?", (self._owner, owner))
                 finally:
@@ -120,7 +131,10 @@ class Store:
             left = [_unfinished(now - at, *rest) for at, *rest in sorted(found)]
             return [one for one in left if one is not None]
 
-        return self._do(write)
+        left = self._do(write)
+        with self._lock, contextlib.suppress(sqlite3.Error):  # else answered questions stand in the log beside the file
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return left
 
     def once_a_day(self, what: str) -> bool:
         """True the first time in 24 hours that it is asked for `what`."""
@@ -172,6 +186,7 @@ class Store:
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction; again in memory if the file fails."""
         with self._lock:
+            self._return_to_file()
             try:
                 with _transaction(self._db):
                     # Texts stay for a day at most. The hourly line in the log comes by here if nobody else does.
@@ -195,8 +210,15 @@ class Store:
             raise sqlite3.OperationalError(f"{lock_file} cannot be locked")
         # Not at the interpreter's end, when threads may still write: the next process tidies up.
         weakref.finalize(self, release, lock, lock_file).atexit = False
+        deadline = Deadline(_BUSY_SECONDS)
         try:
-            return self._connect(file)
+            while True:
+                try:
+                    return self._connect(file)
+                except sqlite3.OperationalError:  # others that open a new file at once: SQLite does not wait for them
+                    if not deadline.left:
+                        raise
+                    time.sleep(0.02)
         except sqlite3.OperationalError:  # locked, say: nothing is wrong with it
             raise
         except sqlite3.DatabaseError as error:
@@ -224,13 +246,15 @@ class Store:
 
     def _forget_file(self, error: Exception) -> None:
         host.log.warning(
-            f"{self._file} cannot be used ({error}). It is left as it is, and what the robot remembers from now on "
-            "ends with the process. Mend it, then restart the app."
+            f"{self._file} cannot be used ({error}) and is left as it is. Until it can be used again, what the robot "
+            "remembers ends with the process; mend it, or restart the app."
         )
+        if isinstance(error, sqlite3.OperationalError) and self._held:  # locked, or the disk is full: that may pass
+            self._aside, self._try_again_at = self._file, time.monotonic() + _ASIDE_SECONDS
         self._file = None
         memory = self._connect(None)
         if self._held[0] is not memory:
-            file = self._held[0]
+            file = self._held.pop(0)
             with contextlib.suppress(sqlite3.Error):
                 file.execute("PRAGMA busy_timeout = 0")
             for table in ("seen", "unfinished", "months", "facts"):
@@ -239,7 +263,39 @@ class Store:
                         for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):
                             marks = ", ".join("?" * len(row))
                             memory.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+            file.close()
         self._db = memory
+
+    def _return_to_file(self) -> None:
+        """Write what has happened meanwhile into a file that can be used again. The lock is held."""
+        if self._aside is None or time.monotonic() < self._try_again_at:
+            return
+        self._try_again_at = time.monotonic() + _ASIDE_SECONDS
+        memory = self._db
+        try:
+            db = self._connect(self._aside)
+            try:
+                db.execute("PRAGMA busy_timeout = 0")
+                with _transaction(db):
+                    db.execute("DELETE FROM unfinished WHERE owner = ?", (self._owner,))
+                    for table in ("seen", "unfinished", "months", "facts"):
+                        mine = " WHERE owner IN (?, '')" if table == "unfinished" else ""
+                        for row in memory.execute(f"SELECT * FROM {table}{mine}", (self._owner,) if mine else ()):
+                            marks = ", ".join("?" * len(row))
+                            keep = "IGNORE" if table == "seen" else "REPLACE"
+                            db.execute(f"INSERT OR {keep} INTO {table} VALUES ({marks})", row)
+                db.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+            except sqlite3.Error:
+                self._held.remove(db)
+                db.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            host.log.debug(f"{self._aside} still cannot be used ({error})")
+            return
+        host.log.info(f"{self._aside} can be used again")
+        self._db, self._file, self._aside = db, self._aside, None
+        self._held.remove(memory)
+        memory.close()
 
     def _owners(self, db: sqlite3.Connection) -> set[str]:
         """Of unfinished messages, "" if nobody's, and of locks that lie in the folder."""
@@ -291,9 +347,10 @@ def _to_json(message: IncomingMessage) -> str:
         return json.dumps({**values, "source": {}})
 
 
-def _unfinished(age: float, text: str, handle: str | None, spent: int) -> Unfinished | None:
+def _unfinished(age: float, text: str, handle: str | None, spent: int, answer: str | None) -> Unfinished | None:
     try:
-        return Unfinished(IncomingMessage(**json.loads(text)), age, json.loads(handle or "null"), bool(spent))
+        message, last_word = IncomingMessage(**json.loads(text)), json.loads(answer or "null")
+        return Unfinished(message, age, json.loads(handle or "null"), bool(spent), last_word and tuple(last_word))
     except (TypeError, ValueError) as error:
         host.log.warning(f"A message that another version of the robot left unanswered cannot be read: {error}")
         return None

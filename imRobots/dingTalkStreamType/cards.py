@@ -14,7 +14,7 @@ from imRobots.Meta import Texts
 
 Card = dict[str, Any]
 
-# A button carries the answer it rates. Four times an answer of any length would be most of the request.
+# A button carries the question and the answer that it rates. Four times any length would be most of the request.
 _MAX_RESPONSE = 1000
 # Bytes of JSON. Refused are a webhook message of more than 20 000 (errcode 460101) and a robot's message whose msgParam
 # has more than 15 000 (dingtalk "the-robot-sends-a-group-message"); a part has to fit through either, with its title.
@@ -50,7 +50,7 @@ def final_card(question: str, answer: str, message_id: str, texts: Texts, stamp:
             "type": kind,
             "rating": rating,
             "message_id": message_id,
-            "original_text": question,
+            "original_text": question[:_MAX_RESPONSE],
             "response": answer[:_MAX_RESPONSE],
         }
         buttons.append(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .stream_client import StreamClient
 
 _REPORT_SECONDS = 60 * 60
+# For the answers of a client that is replaced: the process goes on, so they have the time that they need.
+_LEFT_BEHIND_SECONDS = 15 * 60
 
 State: TypeAlias = Literal["new", "connecting", "connected", "reconnecting", "stopping", "stopped", "failed"]
 
@@ -36,6 +38,7 @@ class ClientManager:
         self._state: State = "new"
         self._since = time.time()
         self._run: _Run | None = None
+        self._left_behind: list[_Run] = []  # disconnected, with answers that still go out
         self._turn = threading.Lock()  # held while it is started or stopped, so never on the client's own thread
         self._changed = threading.Condition()
 
@@ -79,12 +82,16 @@ class ClientManager:
             return
         try:
             run = self._take_run()
+            for left in self._left_behind:
+                _in_background(functools.partial(left.end, deadline))
             if run is None:
                 log.warning("Client is not running")
                 return
             self._set("stopping")
             run.disconnect(deadline)
             run.end(deadline)
+            for left in self._left_behind:
+                left.thread.join(deadline.left)
             self.handler = None
             self._set("stopped")
             log.info("Client stopped")
@@ -152,7 +159,8 @@ class ClientManager:
         old = self._take_run()
         if old is not None:
             old.disconnect(Deadline(5))
-            _in_background(functools.partial(old.end, Deadline(10)))
+            _in_background(functools.partial(old.end, Deadline(_LEFT_BEHIND_SECONDS)))
+            self._left_behind = [run for run in (*self._left_behind, old) if run.thread.is_alive()]
 
     def _take_run(self) -> _Run | None:
         run, self._run = self._run, None

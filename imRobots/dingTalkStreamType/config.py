@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, field_validator
+from pydantic import Field, field_validator
 
 from imRobots.Meta.config import RobotConfig
 
@@ -19,7 +20,14 @@ class DingTalkConfig(RobotConfig):
     clientId: str
     clientSecret: str = Field(repr=False)
     proxy: str = Field(default="", repr=False)
-    caFile: FilePath | None = None
+    caFile: str = ""
+
+    @field_validator("caFile")
+    @classmethod
+    def _is_a_file(cls, value: str) -> str:
+        if not os.path.isfile(value):
+            raise ValueError("there is no such file")
+        return value
 
     @field_validator("proxy")
     @classmethod

@@ -60,7 +60,9 @@ class TextHandler(ChatbotHandler):
 
         So the first card is one call only.
         """
-        self._closed = False
+        with self._lock:
+            if self._closed:
+                self._robot, self._closed = None, False
         self._running_robot()
         threading.Thread(target=self._fetch_token, name="imRobots-token", daemon=True).start()
 
@@ -141,9 +143,9 @@ class TextHandler(ChatbotHandler):
     def close(self, deadline: Deadline) -> None:
         """Take no more messages until `pre_start`, let answers finish until the deadline. Any thread; blocks."""
         with self._lock:
-            robot, self._robot, self._closed = self._robot, None, True
+            robot, self._closed = self._robot, True
         if robot is not None:
-            robot.close(deadline)
+            robot.close(deadline)  # also once more, with less time
         if self._api is not None:
             self._api.close()
 
@@ -167,7 +169,9 @@ class TextHandler(ChatbotHandler):
 
     def _running_robot(self) -> Robot | None:
         with self._lock:
-            if self._robot is None and not self._closed:
+            if self._closed:
+                return None
+            if self._robot is None:
                 self._robot = Robot(
                     self.element,
                     self._settings,

@@ -209,7 +209,10 @@ def _pool_class(pool: type, connection: type, through: Proxy | None) -> type:
 
     def connect(self: Any) -> socket.socket:
         assert through is not None
-        connected: socket.socket = through.connect(self.host.strip("[]"), self.port, timeout=_SECONDS)
+        try:
+            connected: socket.socket = through.connect(self.host.strip("[]"), self.port, timeout=_SECONDS)
+        except (OSError, python_socks.ProxyError) as error:  # so that urllib3 knows that nothing was sent yet
+            raise urllib3.exceptions.NewConnectionError(self, "not through the proxy") from error
         return connected
 
     methods: dict[str, Any] = {"response_class": _Answer}

@@ -20,6 +20,7 @@ from .messages import is_group, key_of
 STANDARD_CARD = "standard"
 # What the chat list shows of a markdown message.
 _TITLE_LENGTH = 30
+_MAX_FAILURES = 3
 
 
 class CardSender(Protocol):
@@ -49,6 +50,7 @@ class DingTalkReply:
         self._perhaps_sent: str | None = None  # the id of a card whose send was not confirmed
         self._parts_sent = 0
         self._webhook_refusal: ReplyRefused | None = None
+        self._failures = 0  # of the webhook, in a row
 
     def open(self, question: str) -> str | None:
         staff_id = self._message.sender_staff_id
@@ -75,22 +77,22 @@ class DingTalkReply:
     def progress(self, handle: str, text: str) -> None:
         self._update(handle, self._sender._create_streaming_card(text, self._question))
 
-    def finish(self, handle: str | None, text: str, outcome: Outcome) -> None:
+    def finish(self, handle: str | None, text: str, outcome: Outcome) -> bool:
         if handle is None and self._perhaps_sent:
             try:
-                self.finish(self._perhaps_sent, text, outcome)
-                return
+                return self.finish(self._perhaps_sent, text, outcome)
             except ReplyRefused:
                 self._perhaps_sent = None  # so it was not
         if handle is None:
             parts = split_markdown(text)
-            for part in parts[self._parts_sent :]:  # when it is tried again, what was sent already is not
-                self._send("markdown", part, mention=self._parts_sent == 0)
-                self._parts_sent += 1
-        elif outcome == "answered":
+            self._send("markdown", parts[self._parts_sent], mention=self._parts_sent == 0)
+            self._parts_sent += 1
+            return self._parts_sent < len(parts)
+        if outcome == "answered":
             self._update(handle, self._sender._create_final_card(text, self._message, self._question))
         else:
             self._update(handle, self._sender._create_streaming_card(text, self._question))
+        return False
 
     def say(self, sentence: str) -> None:
         self._send("text", sentence, mention=True)
@@ -105,12 +107,23 @@ class DingTalkReply:
         if self._webhook_refusal is None:
             try:
                 self._post(kind, text, mention)
+                self._failures = 0
                 return
             except ReplyRefused as refusal:  # it lives for 90 minutes, and an answer may be older
                 self._webhook_refusal = refusal
+            except TransportError as error:
+                self._failures += 1
+                if isinstance(error, Unconfirmed) and self._failures > 1:
+                    self._failures = 0  # a message has no id: a third try would more likely be a third copy
+                    return
+                if self._failures < _MAX_FAILURES:
+                    raise
+                # Its host is another than the API's, and may be blocked where that one is not.
         try:
             self._send_as_robot(kind, text)
         except ReplyRefused as refusal:
+            if self._webhook_refusal is None:
+                raise TransportError(f"the session webhook cannot be reached; and as the robot: {refusal}") from None
             text = f"{self._webhook_refusal}; and as the robot: {refusal}"
             raise ReplyRefused(text, refusal.code, refusal.cause) from None
 

@@ -487,7 +487,7 @@ async def test_the_status_counts_what_goes_on(make_handler: MakeHandler, agent: 
     status = handler.status()
     assert (status["in_flight"], status["queued"], status["received"], status["answered"]) == (0, 0, 3, 3)
     handler.close(Deadline(5))
-    assert handler.status() == {"calls": {}, "closed": {}}
+    assert handler.status()["answered"] == 3
 
 
 async def test_a_closed_handler_answers_nothing_until_it_is_started_again(

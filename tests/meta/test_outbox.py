@@ -589,7 +589,8 @@ def test_the_first_card_is_tried_again(box: Outbox, host: FakeHost) -> None:
     assert delivery.done.result(WAIT) is True
     assert [call[0] for call in reply.calls] == ["open", "open", "open", "open", "progress", "finish"]
     assert reply.sent[-1] == ("finish", "card", "It rains.", "answered")
-    assert len(host.logged("warning", "tried again")) == 3
+    assert len(host.logged(containing="tried again")) == 3
+    assert len(host.logged("warning", "tried again")) == 2, "each kind of trouble once a minute"
 
 
 def test_the_final_answer_is_tried_again_on_its_card(box: Outbox) -> None:
@@ -718,7 +719,7 @@ def test_an_update_that_fails_is_replaced_by_the_next(box: Outbox, host: FakeHos
     delivery.finish("It rains.", "answered")
     assert delivery.done.result(WAIT) is True
     assert [call[-1] for call in reply.tried("progress")] == ["text 1", "text 2", "text 3", "text 4"]
-    assert len(host.logged("warning", "next update")) == 3
+    assert len(host.logged(containing="next update")) == 3
 
 
 @pytest.mark.parametrize("error", [REFUSED, AuthError("who are you?"), KeyError("a mistake")])
@@ -824,7 +825,7 @@ def test_where_no_thread_can_be_had_it_is_tried_again(box: Outbox, host: FakeHos
             delivery.open()
             delivery.finish("It rains.", "answered")
         deliveries[2].say("Busy.")
-        eventually(lambda: len(host.logged("warning", "no thread to send with")) >= 3)
+        eventually(lambda: len(host.logged(containing="no thread to send with")) >= 3)
         assert not any(delivery.done.done() for delivery in deliveries)
     assert [delivery.done.result(WAIT) for delivery in deliveries] == [True, True, True]
     assert [reply.sent[-1] for reply in replies] == [

@@ -1014,7 +1014,7 @@ def test_a_killed_process_and_the_next_one(stage: Stage, kept: Path) -> None:
 
 def unfinished_in(file: Path) -> list[Any]:
     with contextlib.closing(sqlite3.connect(file)) as db:
-        return db.execute("SELECT * FROM unfinished").fetchall()
+        return db.execute("SELECT message_id, owner, at, message, handle, spent FROM unfinished").fetchall()
 
 
 # What is remembered while a question is answered
@@ -1114,9 +1114,11 @@ def test_what_could_not_be_sent_at_a_stop_is_left_for_the_next_start(stage: Stag
     reply.wait_for_call("finish")
     closing(robot, 0.1).result(WAIT)
     assert [row[0] for row in unfinished_in(kept)] == ["m1"]
-    stage.start(ReferenceAgent("31 days."))  # in the same process, on the same store
+    other = ReferenceAgent("31 days.")
+    stage.start(other)  # in the same process, on the same store
     reply.gates["finish"].set()
-    reply.wait_until_shown("31 days.")
+    reply.wait_for_call("finish", 2)
+    assert reply.sent[-1] == ("finish", "card", "30 days.", "answered") and other.calls == []
     eventually(lambda: unfinished_in(kept) == [])
 
 
@@ -1325,7 +1327,7 @@ def test_closing_lets_running_and_waiting_questions_be_answered(stage: Stage) ->
     answers = [robot.submit(message(number, session="s1")) for number in range(3)]
     wait_for_calls(agent, 1)
     closed = closing(robot, 10 * WAIT)
-    eventually(lambda: "imRobots-intake" not in [thread.name for thread in threading.enumerate()])
+    eventually(lambda: robot._closed)
     assert not closed.done()
     gate.set()
     closed.result(WAIT)

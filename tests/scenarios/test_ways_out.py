@@ -148,9 +148,10 @@ def test_no_secret_is_in_any_log_at_any_level(
         for kind in ("reset", "lost", "garbage"):
             gateway.trouble(SEND_CARD, kind)
             gateway.trouble("/robot/sendBySession", kind)
-        gateway.refuse(SEND_CARD, status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
         gateway.expire_tokens()
-        secure.say("In trouble?")
+        assert answered(secure, "In trouble?")
+        gateway.refuse(SEND_CARD, status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+        secure.say("Without a card?")
         assert "Hello!" in secure.sentence()
         gateway.push("garbage")
         gateway.system("ping")
