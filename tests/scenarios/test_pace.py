@@ -21,7 +21,7 @@ def is_final(call: Call) -> bool:
 def test_a_crowd_gets_its_answers_and_no_last_word_waits_behind_progress(gateway: Gateway, tmp_path: Path) -> None:
     gateway.throttle = PER_SECOND
     # A process of its own: one that also plays DingTalk would not make its calls in time.
-    with RobotProcess(gateway, tmp_path, answer=ANSWER, delay=0.2 / 8, slow=6.0 / 8) as robot:
+    with RobotProcess(gateway, tmp_path, answer=ANSWER, delay=0.2 / 8, slow=8.0 / 8) as robot:
         robot.wait_ready()
         # Every fifth answer grows for seconds, so that there is progress to be shown all the time.
         questions = [f"Question {number}{'' if number % 5 else ', slow'}?" for number in range(PEOPLE)]
