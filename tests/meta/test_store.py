@@ -791,3 +791,27 @@ def test_a_store_that_nobody_needs_any_more_leaves_nothing_open(file: Path, cloc
             connection.execute("SELECT 1")
     assert locks(file) == []
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_what_happened_while_the_file_was_locked_is_in_it_afterwards(
+    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(store, "_ASIDE_SECONDS", 0.0)
+    first = Store(file, clock=clock)
+    first.accept(message(1))
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        first.done("m1")
+        assert first.accept(message(2))
+        first.count("calls")
+    assert first.accept(message(3))
+    first.done("m3")
+    robots = {"first": first}
+    del first
+    end(robots, "first")
+    second = Store(file, clock=clock)
+    assert [left.message.message_id for left in second.take_over()] == ["m2"]
+    assert not any(second.accept(message(number)) for number in (1, 2, 3))
+    assert second.counted("calls") == 1
+    assert len(host.logged("warning")) == 1 and len(host.logged("info", "can be used again")) == 1

@@ -61,3 +61,17 @@ def test_a_save_leaves_one_connection_whether_or_not_the_host_drops_the_object(g
         scene.say("Still there?")
         assert scene.card("Still there?").text == "Hello!"
         assert scene.manager.is_running()
+
+
+def test_saving_the_configuration_cuts_nobody_off(scene: Scene) -> None:
+    gate = threading.Event()
+    scene.agent(ReferenceAgent("one two", gate=gate, chunks=2))
+    scene.boot().say("Long?")
+    scene.gateway.card_for("Long?")
+    scene.host.save(DEMO, "config.json", scene.host.element(DEMO).getFile("config.json"))
+    assert scene.connections() == 1
+    scene.agent(ReferenceAgent("Hello!"))
+    scene.say("Meanwhile?", sender="Bob")
+    assert scene.card("Meanwhile?").text == "Hello!"
+    gate.set()
+    assert scene.card("Long?").text == "one two"
