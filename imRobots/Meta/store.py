@@ -158,16 +158,13 @@ class Store:
         return row[0] if row else 0
 
     def remember(self, key: str, value: Any) -> None:
-        """Remember a fact until it is forgotten: something that goes through JSON."""
+        """Remember a fact: something that goes through JSON."""
         self._do(lambda db: db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value))))
 
     def recall(self, key: str) -> Any:
         """The fact, None if there is none."""
         row = self._do(lambda db: db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone())
         return json.loads(row[0]) if row else None
-
-    def forget(self, key: str) -> None:
-        self._do(lambda db: db.execute("DELETE FROM facts WHERE key = ?", (key,)))
 
     def month_ends(self) -> float:
         """When the counts begin anew, in seconds since the epoch."""
@@ -282,8 +279,11 @@ class Store:
                         mine = " WHERE owner IN (?, '')" if table == "unfinished" else ""
                         for row in memory.execute(f"SELECT * FROM {table}{mine}", (self._owner,) if mine else ()):
                             marks = ", ".join("?" * len(row))
-                            keep = "IGNORE" if table == "seen" else "REPLACE"
+                            # What other processes have written meanwhile stays; what was this one's is out already.
+                            keep = "REPLACE" if table == "facts" else "IGNORE"
                             db.execute(f"INSERT OR {keep} INTO {table} VALUES ({marks})", row)
+                    months = memory.execute("SELECT number, month, what FROM months").fetchall()
+                    db.executemany("UPDATE months SET number = max(number, ?) WHERE month = ? AND what = ?", months)
                 db.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
             except sqlite3.Error:
                 self._held.remove(db)

@@ -126,9 +126,8 @@ def test_the_order_of_the_keys_is_no_change_of_the_configuration(store: Store) -
     assert not Ladder(ELEMENT, dict(reversed(CONFIG.items())), store).is_open(RUNG)
 
 
-def test_the_file_holds_no_configuration(make: MakeLadder, store: Store, tmp_path: Path) -> None:
+def test_the_file_holds_no_configuration(make: MakeLadder, tmp_path: Path) -> None:
     refuse_for_good(make())
-    store.forget("nothing")
     for path in tmp_path.iterdir():
         assert CONFIG["clientSecret"].encode() not in path.read_bytes()
 
