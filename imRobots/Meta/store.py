@@ -1,48 +1,69 @@
-"""What a robot remembers: which messages it has had, which it has not answered yet, what it has counted this month.
+"""What a robot remembers: messages it has had and not yet answered, answers and their ratings, what it has counted.
 
-Owns one SQLite file in the app's data directory, shared by all processes of the robot on this machine, and in it this
-process's unfinished answers. Any thread but an event loop: every method writes. Nothing that goes wrong with the file
-stops a robot: it is set aside, and memory takes its place.
+Owns the tables of the database that all processes of the robot on this machine share, and in it this process's
+unfinished answers. Any thread but an event loop: every method writes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import sqlite3
-import threading
 import time
-import uuid
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from . import host
-from .lock import ALIVE, hold, lock_file_of, release
-from .models import IncomingMessage
+from .database import Database, Table
+from .models import Feedback, IncomingMessage, Rating
 from .reply import Outcome
-from .timing import Deadline
 
 T = TypeVar("T")
 
 _DAY = 24 * 60 * 60.0
-_MOST = 100_000  # message ids; a flood must not fill the disk
-_BUSY_SECONDS = 2.0  # to wait for another process that writes
-_ASIDE_SECONDS = 5.0  # from one look to the next whether a file can be used again
+_WEEK = 7 * _DAY
+_MOST = 100_000  # message ids, and answers; a flood must not fill the disk
+_MOST_AT_ONCE = 10_000  # that are forgotten: a tenth of a second
+_MOST_TEXT = 20_000  # characters that are kept of a question, and of an answer
 # DingTalk counts by the month, and says nothing of the time zone: its own is assumed.
 _MONTH_OFFSET = 8 * 60 * 60.0
 
+# `texts` of an answer: what is forgotten first. The columns of `feedback` are `Feedback`'s fields.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (key TEXT UNIQUE, at REAL);
 CREATE INDEX IF NOT EXISTS seen_at ON seen (at);
 CREATE TABLE IF NOT EXISTS unfinished
     (message_id TEXT PRIMARY KEY, owner TEXT, at REAL, message TEXT, handle TEXT, spent INTEGER, answer TEXT);
+CREATE TABLE IF NOT EXISTS answers
+    (message_id TEXT PRIMARY KEY, conversation_id TEXT, person TEXT, at REAL, agent TEXT, outcome TEXT, handle TEXT,
+    message TEXT, texts TEXT);
+CREATE INDEX IF NOT EXISTS answers_handle ON answers (handle, at);
+CREATE INDEX IF NOT EXISTS answers_conversation ON answers (conversation_id, at, person);
+CREATE INDEX IF NOT EXISTS answers_at ON answers (at);
+CREATE INDEX IF NOT EXISTS answers_texts ON answers (at) WHERE texts IS NOT NULL;
+CREATE TABLE IF NOT EXISTS feedback
+    (message_id TEXT, rating TEXT, person TEXT, conversation_id TEXT, agent TEXT, question TEXT, answer TEXT, at REAL,
+    PRIMARY KEY (message_id, person));
+CREATE INDEX IF NOT EXISTS feedback_at ON feedback (at);
 CREATE TABLE IF NOT EXISTS months (month TEXT, what TEXT, number INTEGER, PRIMARY KEY (month, what));
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT);
 """
+_UNFINISHED = "SELECT at, message, handle, spent, answer FROM unfinished"
+_TABLES = (
+    Table("seen"),
+    Table("unfinished", owned=True),
+    Table("answers", newest=1000),
+    Table(
+        "feedback",
+        newest=10_000,
+        conflict="(message_id, person) DO UPDATE SET rating = excluded.rating, agent = excluded.agent, "
+        "question = excluded.question, answer = excluded.answer, at = excluded.at WHERE excluded.at > at",
+    ),
+    Table("months", conflict="(month, what) DO UPDATE SET number = max(number, excluded.number)"),
+    Table("facts", conflict="(key) DO UPDATE SET value = excluded.value"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,36 +82,51 @@ class Unfinished:
     answer: tuple[str, Outcome] | None = None
 
 
+@dataclass(frozen=True)
+class KeptAnswer:
+    """An answer that can be rated.
+
+    After a week its texts are forgotten: the message's text, quote and source and the answer are empty then. `handle`:
+    of its card, None if there is none. `agent`: "" while it is unfinished. `at`: when it was answered, of an unfinished
+    one when it was accepted; seconds since the epoch.
+    """
+
+    message: IncomingMessage
+    handle: Any
+    answer: str
+    agent: str
+    at: float
+
+
 class Store:
     """The memory of one robot in one process. Closed when it is garbage, or with the process."""
 
     def __init__(self, file: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         """Without a file, or where `file` cannot be used, what is remembered ends with the process."""
         self._clock = clock
-        self._lock = threading.Lock()
-        self._owner = uuid.uuid4().hex
-        self._file = file
-        self._aside: Path | None = None  # the file, while it cannot be used
-        self._try_again_at = 0.0
-        self._held: list[sqlite3.Connection] = []  # what is to be closed
-        weakref.finalize(self, _close, self._held).atexit = False
-        try:
-            self._db = self._open(file) if file else self._connect(None)
-        except (sqlite3.Error, OSError) as error:
-            self._forget_file(error)
+        self._database = Database(file, _SCHEMA, _TABLES)
 
     def accept(self, message: IncomingMessage) -> bool:
-        """Whether this message is a new one; then it is unfinished. Platforms may deliver a message twice."""
+        """Whether this message is a new one; then it is unfinished. Platforms may deliver a message twice.
+
+        One is known for a day, and as long as there is an answer to it.
+        """
 
         def write(db: sqlite3.Connection) -> bool:
             now = self._clock()
             if not _is_new(db, f"message {message.message_id}", now):
                 return False
-            row = (_plain(message.message_id), self._owner, now, _to_json(message), None, 0, None)
+            if db.execute("SELECT 1 FROM answers WHERE message_id = ?", (_plain(message.message_id),)).fetchone():
+                return False
+            row = (_plain(message.message_id), self._database.owner, now, _to_json(message), None, 0, None)
             db.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             return True
 
         return self._do(write)
+
+    def unsee(self, message_id: str) -> None:
+        """Forget that the message was ever accepted: nothing came of it, and it may come again."""
+        self._do(lambda db: db.execute("DELETE FROM seen WHERE key = ?", (_plain(f"message {message_id}"),)))
 
     def bind(self, message_id: str, handle: Any) -> None:
         """The message is being answered in this card. `handle` goes through JSON."""
@@ -112,28 +148,118 @@ class Store:
         """The message has had its last word. Its text is forgotten."""
         self._do(lambda db: db.execute("DELETE FROM unfinished WHERE message_id = ?", (_plain(message_id),)))
 
+    def answered(self, message_id: str, agent: str, last_word: tuple[str, Outcome], card: Any = None) -> None:
+        """Like `done`, but the last word is kept, so that it can be rated. `card`: its handle, if none is bound."""
+
+        def write(db: sqlite3.Connection) -> None:
+            key = (_plain(message_id),)
+            row = db.execute(f"{_UNFINISHED} WHERE message_id = ?", key).fetchone()
+            db.execute("DELETE FROM unfinished WHERE message_id = ?", key)
+            left = _read(_unfinished, self._clock(), *row) if row else None
+            if left is None:
+                return
+            message, (answer, outcome) = left.message, last_word
+            texts = {"text": message.text[:_MOST_TEXT], "quote": message.quote[:_MOST_TEXT], "source": message.source}
+            handle = card if left.handle is None else left.handle
+            row = (
+                *key,
+                *map(_plain, (message.conversation_id, message.sender_id)),
+                self._clock(),
+                _plain(agent),
+                outcome,
+                json.dumps(handle),
+                _to_json(replace(message, text="", quote="", source={})),
+                _plain(json.dumps([texts, answer[:_MOST_TEXT]], ensure_ascii=False)),
+            )
+            db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+        self._do(write)
+
+    def find_answer(self, handle: Any) -> KeptAnswer | None:
+        """The answer in this card; else the unfinished one, of whichever process, which is "" until `keep_answer`."""
+        if handle is None:
+            return None
+
+        def write(db: sqlite3.Connection) -> KeptAnswer | None:
+            card = json.dumps(handle)
+            if found := _newest_answer(db, "handle = ?", card):
+                return found
+            # There are too few for an index.
+            row = db.execute(f"{_UNFINISHED} WHERE handle = ? ORDER BY at DESC LIMIT 1", (card,)).fetchone()
+            left = _read(_unfinished, self._clock(), *row) if row else None
+            if left is None:
+                return None
+            return KeptAnswer(left.message, handle, left.answer[0] if left.answer else "", "", row[0])
+
+        return self._do(write)
+
+    def last_answer(self, conversation_id: str, person: str) -> KeptAnswer | None:
+        """The newest one in this conversation to this person; if there is none, to anybody. An apology is none."""
+
+        def write(db: sqlite3.Connection) -> KeptAnswer | None:
+            here = "outcome IN ('answered', 'stopped') AND conversation_id = ?"
+            values = (_plain(conversation_id), _plain(person))
+            return _newest_answer(db, f"{here} AND person = ?", *values) or _newest_answer(db, here, values[0])
+
+        return self._do(write)
+
+    def rate(self, answer: KeptAnswer, person: str, rating: Rating) -> Feedback | None:
+        """Keep a person's rating of an answer, in the place of an earlier one. None if that was the same."""
+        message = answer.message
+
+        def write(db: sqlite3.Connection) -> Feedback | None:
+            key = (_plain(message.message_id), _plain(person))
+            query = "SELECT rating, question, answer FROM feedback WHERE message_id = ? AND person = ?"
+            before, *texts = db.execute(query, key).fetchone() or ("", "", "")
+            if before == rating:
+                return None
+            if message.text or answer.answer:  # else they are forgotten there, but perhaps not here
+                texts = [_plain(message.text[:_MOST_TEXT]), _plain(answer.answer[:_MOST_TEXT])]
+            of = (_plain(message.conversation_id), _plain(answer.agent))
+            row = (key[0], rating, key[1], *of, *texts, self._clock())
+            db.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            return Feedback(*row)
+
+        return self._do(write)
+
+    def feedback_since(self, at: float) -> list[Feedback]:
+        """The ratings given at `at`, in seconds since the epoch, or later. The oldest first."""
+        query = "SELECT * FROM feedback WHERE at >= ? ORDER BY at, rowid"
+        return self._do(lambda db: [Feedback(*row) for row in db.execute(query, (at,))])
+
+    def forget_old(self, feedback_days: float) -> None:
+        """Texts of answers after a week, answers and ratings after `feedback_days`, and answers that are too many.
+
+        Not all at once, if that would keep other processes waiting; so to be called again and again.
+        """
+
+        def write(db: sqlite3.Connection) -> None:
+            week_ago, long_ago = self._clock() - _WEEK, self._clock() - feedback_days * _DAY
+            for forget, among, bound in (
+                ("UPDATE answers SET texts = NULL", "answers WHERE texts IS NOT NULL AND at <= ?", week_ago),
+                ("DELETE FROM answers", "answers WHERE at <= ?", long_ago),
+                ("DELETE FROM answers", "answers ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?", _MOST),
+                ("DELETE FROM feedback", "feedback WHERE at <= ?", long_ago),
+            ):
+                some = f"SELECT rowid FROM (SELECT rowid FROM {among}) LIMIT {_MOST_AT_ONCE}"
+                db.execute(f"{forget} WHERE rowid IN ({some})", (bound,))
+
+        self._do(write)
+
     def take_over(self) -> list[Unfinished]:
         """The unfinished messages of processes that live no more, the oldest first; they are this process's now."""
 
         def write(db: sqlite3.Connection) -> list[Unfinished]:
             now, found = self._clock(), []
-            for owner in sorted(self._owners(db) - {self._owner}):
-                lock = hold(lock_file_of(self._file, owner), timeout=0) if owner and self._file else None
-                if owner and lock is None:
-                    continue  # its process lives
-                try:
-                    query = "SELECT at, message, handle, spent, answer FROM unfinished WHERE owner = ?"
-                    found += db.execute(query, (owner,)).fetchall()
-                    db.execute("UPDATE unfinished SET owner = ? WHERE owner = ?", (self._owner, owner))
-                finally:
-                    if lock is not None and self._file:
-                        release(lock, lock_file_of(self._file, owner))
-            left = [_unfinished(now - at, *rest) for at, *rest in sorted(found)]
+            owners = {owner for (owner,) in db.execute("SELECT DISTINCT owner FROM unfinished")}
+            for owner in self._database.dead(owners):
+                found += db.execute(f"{_UNFINISHED} WHERE owner = ?", (owner,)).fetchall()
+                db.execute("UPDATE unfinished SET owner = ? WHERE owner = ?", (self._database.owner, owner))
+            left = [_read(_unfinished, now, *row) for row in sorted(found)]
             return [one for one in left if one is not None]
 
         left = self._do(write)
-        with self._lock, contextlib.suppress(sqlite3.Error):  # else answered questions stand in the log beside the file
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.empty_log()  # else answered questions stand there
         return left
 
     def once_a_day(self, what: str) -> bool:
@@ -181,130 +307,12 @@ class Store:
         self._do(lambda db: db.execute(query, (value, _plain(message_id))))
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction; again in memory if the file fails."""
-        with self._lock:
-            self._return_to_file()
-            try:
-                with _transaction(self._db):
-                    # Texts stay for a day at most. The hourly line in the log comes by here if nobody else does.
-                    self._db.execute("DELETE FROM unfinished WHERE at < ?", (self._clock() - _DAY,))
-                    return work(self._db)
-            except sqlite3.Error as error:
-                if self._file is None:
-                    raise
-                self._forget_file(error)
-            with _transaction(self._db):
-                return work(self._db)
+        def write(db: sqlite3.Connection) -> T:
+            # Texts stay for a day at most. The hourly line in the log comes by here if nobody else does.
+            db.execute("DELETE FROM unfinished WHERE at < ?", (self._clock() - _DAY,))
+            return work(db)
 
-    def _open(self, file: Path) -> sqlite3.Connection:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_file = lock_file_of(file, self._owner)
-        lock = hold(lock_file, timeout=_BUSY_SECONDS)
-        while lock is not None and not lock_file.exists():  # another process has just tidied it up, for a dead one's
-            lock.close()
-            lock = hold(lock_file, timeout=_BUSY_SECONDS)
-        if lock is None:
-            raise sqlite3.OperationalError(f"{lock_file} cannot be locked")
-        # Not at the interpreter's end, when threads may still write: the next process tidies up.
-        weakref.finalize(self, release, lock, lock_file).atexit = False
-        deadline = Deadline(_BUSY_SECONDS)
-        try:
-            while True:
-                try:
-                    return self._connect(file)
-                except sqlite3.OperationalError:  # others that open a new file at once: SQLite does not wait for them
-                    if not deadline.left:
-                        raise
-                    time.sleep(0.02)
-        except sqlite3.OperationalError:  # locked, say: nothing is wrong with it
-            raise
-        except sqlite3.DatabaseError as error:
-            damaged = file.with_suffix(f".damaged-{int(self._clock())}")
-            file.rename(damaged)
-            for rest in ("-wal", "-shm"):
-                file.with_name(file.name + rest).unlink(missing_ok=True)
-            host.log.warning(f"{file} is damaged ({error}); it is set aside as {damaged.name}, a new one is begun.")
-            return self._connect(file)
-
-    def _connect(self, file: Path | None) -> sqlite3.Connection:
-        db = sqlite3.connect(file or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA secure_delete = ON")  # what is forgotten does not stay in the file
-            db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the last moments
-            if (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(fault)
-            db.executescript(_SCHEMA)
-        except sqlite3.Error:
-            db.close()
-            raise
-        self._held.append(db)
-        return db
-
-    def _forget_file(self, error: Exception) -> None:
-        host.log.warning(
-            f"{self._file} cannot be used ({error}) and is left as it is. Until it can be used again, what the robot "
-            "remembers ends with the process; mend it, or restart the app."
-        )
-        if isinstance(error, sqlite3.OperationalError) and self._held:  # locked, or the disk is full: that may pass
-            self._aside, self._try_again_at = self._file, time.monotonic() + _ASIDE_SECONDS
-        self._file = None
-        memory = self._connect(None)
-        if self._held[0] is not memory:
-            file = self._held.pop(0)
-            with contextlib.suppress(sqlite3.Error):
-                file.execute("PRAGMA busy_timeout = 0")
-            for table in ("seen", "unfinished", "months", "facts"):
-                for order in ("ASC", "DESC"):  # what can still be read, up to a bad page and from one, is not forgotten
-                    with contextlib.suppress(sqlite3.Error):
-                        for row in file.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):
-                            marks = ", ".join("?" * len(row))
-                            memory.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
-            file.close()
-        self._db = memory
-
-    def _return_to_file(self) -> None:
-        """Write what has happened meanwhile into a file that can be used again. The lock is held."""
-        if self._aside is None or time.monotonic() < self._try_again_at:
-            return
-        self._try_again_at = time.monotonic() + _ASIDE_SECONDS
-        memory = self._db
-        try:
-            db = self._connect(self._aside)
-            try:
-                db.execute("PRAGMA busy_timeout = 0")
-                with _transaction(db):
-                    db.execute("DELETE FROM unfinished WHERE owner = ?", (self._owner,))
-                    for table in ("seen", "unfinished", "months", "facts"):
-                        mine = " WHERE owner IN (?, '')" if table == "unfinished" else ""
-                        for row in memory.execute(f"SELECT * FROM {table}{mine}", (self._owner,) if mine else ()):
-                            marks = ", ".join("?" * len(row))
-                            # What other processes have written meanwhile stays; what was this one's is out already.
-                            keep = "REPLACE" if table == "facts" else "IGNORE"
-                            db.execute(f"INSERT OR {keep} INTO {table} VALUES ({marks})", row)
-                    months = memory.execute("SELECT number, month, what FROM months").fetchall()
-                    db.executemany("UPDATE months SET number = max(number, ?) WHERE month = ? AND what = ?", months)
-                db.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
-            except sqlite3.Error:
-                self._held.remove(db)
-                db.close()
-                raise
-        except (sqlite3.Error, OSError) as error:
-            host.log.debug(f"{self._aside} still cannot be used ({error})")
-            return
-        host.log.info(f"{self._aside} can be used again")
-        self._db, self._file, self._aside = db, self._aside, None
-        self._held.remove(memory)
-        memory.close()
-
-    def _owners(self, db: sqlite3.Connection) -> set[str]:
-        """Of unfinished messages, "" if nobody's, and of locks that lie in the folder."""
-        owners = {owner for (owner,) in db.execute("SELECT DISTINCT owner FROM unfinished")}
-        if self._file is not None:
-            prefix = f"{self._file.stem}."
-            for left in self._file.parent.glob(f"{prefix}*{ALIVE}"):
-                owners.add(left.name.removeprefix(prefix).removesuffix(ALIVE))
-        return owners
+        return self._database.do(write)
 
 
 def open_store(element: Any) -> Store:
@@ -327,18 +335,6 @@ def _is_new(db: sqlite3.Connection, key: str, now: float) -> bool:
     return db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_plain(key), now)).rowcount == 1
 
 
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")  # so that a second process waits here, and not in the middle
-    try:
-        yield
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
 def _to_json(message: IncomingMessage) -> str:
     values = {field.name: getattr(message, field.name) for field in fields(message)}
     try:
@@ -347,20 +343,34 @@ def _to_json(message: IncomingMessage) -> str:
         return json.dumps({**values, "source": {}})
 
 
-def _unfinished(age: float, text: str, handle: str | None, spent: int, answer: str | None) -> Unfinished | None:
+def _newest_answer(db: sqlite3.Connection, where: str, *values: str) -> KeptAnswer | None:
+    query = f"SELECT message, texts, handle, agent, at FROM answers WHERE {where} ORDER BY at DESC, rowid DESC LIMIT 1"
+    row = db.execute(query, values).fetchone()
+    return _read(_kept_answer, *row) if row else None
+
+
+def _read(kind: Callable[..., T], *row: Any) -> T | None:
     try:
-        message, last_word = IncomingMessage(**json.loads(text)), json.loads(answer or "null")
-        return Unfinished(message, age, json.loads(handle or "null"), bool(spent), last_word and tuple(last_word))
+        return kind(*row)
     except (TypeError, ValueError) as error:
-        host.log.warning(f"A message that another version of the robot left unanswered cannot be read: {error}")
+        host.log.warning(f"A message that another version of the robot has left cannot be read: {error}")
         return None
+
+
+def _unfinished(now: float, at: float, text: str, handle: str | None, spent: int, answer: str | None) -> Unfinished:
+    values, last_word = dict(json.loads(text)), json.loads(answer or "null")
+    if "session" in values:  # 1.1.0 told people apart by it alone
+        values.setdefault("sender_id", values["session"])
+    message = IncomingMessage(**values)
+    return Unfinished(message, now - at, json.loads(handle or "null"), bool(spent), last_word and tuple(last_word))
+
+
+def _kept_answer(message: str, texts: str | None, handle: str, agent: str, at: float) -> KeptAnswer:
+    of_message, answer = json.loads(texts) if texts else ({}, "")
+    whole = IncomingMessage(**{**json.loads(message), **of_message})
+    return KeptAnswer(whole, json.loads(handle), answer, agent, at)
 
 
 def _plain(text: str) -> str:
     """Half of an emoji cannot be stored."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _close(connections: list[sqlite3.Connection]) -> None:
-    for connection in connections:
-        connection.close()

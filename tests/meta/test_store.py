@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import json
 import os
 import sqlite3
 import subprocess
@@ -18,28 +19,27 @@ from typing import Any
 
 import pytest
 
-from imRobots.Meta import Store, open_store, store
-from imRobots.Meta.store import Unfinished
+from imRobots.Meta import IncomingMessage, Store, database, open_store, store
+from imRobots.Meta.models import Feedback
+from imRobots.Meta.store import KeptAnswer, Unfinished
 from tests.fakes.host import FakeHost
 
 from .conftest import MakeHost
-from .helpers import ROBOT, WAIT, message, the_element
+from .helpers import ROBOT, WAIT, Clock, message, the_element
 
 DAY = 24 * 60 * 60.0
 ROOT = Path(__file__).parents[2]
 SECRET = "What does Ada earn?"
 
 
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+def answered(store: Store, message_id: str, text: str = "Twelve.") -> None:
+    store.answered(message_id, "agents.hr", (text, "answered"))
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def rating_of(store: Store, message_id: str, person: str) -> str | None:
+    """What is in the export."""
+    wanted = tuple(text.encode("utf-8", "replace").decode() for text in (message_id, person))
+    return next((one.rating for one in store.feedback_since(0) if (one.message_id, one.person) == wanted), None)
 
 
 @pytest.fixture
@@ -413,13 +413,14 @@ HALF = "\ud83d"
     [
         {"text": f"half {HALF}"},
         {"message_id": f"m{HALF}"},
-        {"conversation_id": HALF, "session": HALF, "sender_name": HALF},
+        {"conversation_id": HALF, "session": HALF, "sender_id": HALF, "sender_name": HALF},
+        {"quote": f"half {HALF}"},
         {"source": {HALF: [HALF]}},
         {"text": "a\0b '\"; DROP TABLE seen; -- 😄"},
         {"text": "long " * 100_000},
         {"message_id": ""},
     ],
-    ids=["text", "id", "names", "source", "control", "long", "no id"],
+    ids=["text", "id", "names", "quote", "source", "control", "long", "no id"],
 )
 def test_whatever_a_message_holds_comes_back_as_it_was(file: Path, clock: Clock, fields: dict[str, Any]) -> None:
     asked = dataclasses.replace(message(1), **fields)
@@ -465,6 +466,393 @@ def test_a_source_that_is_no_json_disturbs_nobody(file: Path, clock: Clock) -> N
     (left,) = Store(file, clock=clock).take_over()
     assert left.message.text == message(1).text
     assert left.message.source["at"] == "{1}"
+
+
+# What an older version left
+
+AT_1_1_0 = """
+CREATE TABLE seen (key TEXT UNIQUE, at REAL);
+CREATE INDEX seen_at ON seen (at);
+CREATE TABLE unfinished
+    (message_id TEXT PRIMARY KEY, owner TEXT, at REAL, message TEXT, handle TEXT, spent INTEGER, answer TEXT);
+CREATE TABLE months (month TEXT, what TEXT, number INTEGER, PRIMARY KEY (month, what));
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+def test_what_1_1_0_left_is_answered_after_an_upgrade(host: FakeHost, file: Path, clock: Clock) -> None:
+    left = {
+        "message_id": "m1",
+        "conversation_id": "c1",
+        "session": "c1:ada",
+        "sender_name": "Ada",
+        "text": "Rain?",
+        "problem": "",
+        "source": {"at": 1},
+        "from_admin": True,
+    }
+    file.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.executescript(AT_1_1_0)
+        row = ("m1", "gone", clock.now - 5, json.dumps(left), '"card"', 1, '["No.", "answered"]')
+        db.execute("INSERT INTO unfinished VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO facts VALUES ('fact', '1')")
+    memory = Store(file, clock=clock)
+    asked = IncomingMessage("m1", "c1", "c1:ada", "Ada", "Rain?", "", {"at": 1}, True, "c1:ada")
+    assert memory.take_over() == [Unfinished(asked, 5.0, "card", True, ("No.", "answered"))]
+    answered(memory, "m1", "No.")
+    assert memory.last_answer("c1", "c1:ada") == KeptAnswer(asked, "card", "No.", "agents.hr", clock.now)
+    assert memory.recall("fact") == 1
+    assert host.logged("warning") == []
+
+
+# Answers that can be rated
+
+
+def answer(memory: Store, asked: IncomingMessage, text: str = "Twelve.", handle: Any = None) -> None:
+    assert memory.accept(asked)
+    if handle is not None:
+        memory.bind(asked.message_id, handle)
+    answered(memory, asked.message_id, text)
+
+
+def asked_by(person: str, number: int | str, conversation_id: str = "c1", **rest: Any) -> IncomingMessage:
+    asked = message(number, conversation_id=conversation_id, **rest)
+    return dataclasses.replace(asked, sender_id=person)
+
+
+def found(memory: Store, handle: Any) -> KeptAnswer:
+    kept = memory.find_answer(handle)
+    assert kept is not None
+    return kept
+
+
+def last_id(memory: Store, conversation_id: str, person: str) -> str | None:
+    kept = memory.last_answer(conversation_id, person)
+    return kept and kept.message.message_id
+
+
+def test_an_answer_is_kept_as_it_was(memory: Store, clock: Clock) -> None:
+    asked = asked_by("ada", 1, source={"名": [1, None, "值😄"]}, from_admin=True, session="s9", quote="Before?")
+    assert memory.accept(asked)
+    memory.bind("m1", {"card": ["a", 1]})
+    memory.keep_answer("m1", "Not this", "failed")
+    clock.now += 30
+    answered(memory, "m1", "**Twelve**\n😄")
+    kept = KeptAnswer(asked, {"card": ["a", 1]}, "**Twelve**\n😄", "agents.hr", clock.now)
+    clock.now += 60
+    assert memory.find_answer({"card": ["a", 1]}) == kept
+    assert memory.last_answer("c1", "ada") == kept
+
+
+def test_an_answer_that_is_kept_is_finished(file: Path, clock: Clock) -> None:
+    robots = {"first": Store(file, clock=clock)}
+    answer(robots["first"], asked_by("ada", 1), handle="card")
+    assert not robots["first"].accept(asked_by("ada", 1))
+    end(robots)
+    memory = Store(file, clock=clock)
+    assert memory.take_over() == []
+    assert found(memory, "card").answer == "Twelve.", "over a restart too"
+    memory.keep_answer("m1", "Too late", "failed")
+    memory.done("m1")
+    assert found(memory, "card").answer == "Twelve."
+
+
+def test_what_nobody_asked_is_not_answered(memory: Store) -> None:
+    answered(memory, "m2")
+    assert memory.last_answer("c1", "s1") is None
+
+
+def test_an_apology_is_kept_with_its_card_and_is_not_the_last_answer(memory: Store) -> None:
+    answer(memory, asked_by("ada", 1), "Twelve.", handle="card-1")
+    for number, outcome in ((2, "failed"), (3, "interrupted")):
+        memory.accept(asked_by("ada", number))
+        memory.bind(f"m{number}", f"card-{number}")
+        memory.answered(f"m{number}", "agents.hr", ("Sorry.", outcome))
+        assert found(memory, f"card-{number}").answer == "Sorry."
+    assert last_id(memory, "c1", "ada") == "m1"
+
+
+def test_a_card_that_was_not_bound_is_known_by_what_it_is_called(memory: Store) -> None:
+    for number, bound in ((1, None), (2, "bound")):
+        memory.accept(asked_by("ada", number))
+        if bound:
+            memory.bind(f"m{number}", bound)
+        memory.answered(f"m{number}", "agents.hr", ("Twelve.", "answered"), f"card-{number}")
+    assert found(memory, "card-1").message.message_id == "m1"
+    assert memory.find_answer("card-2") is None and found(memory, "bound").message.message_id == "m2"
+
+
+def test_what_has_an_answer_is_not_accepted_again_even_after_a_day(memory: Store, clock: Clock) -> None:
+    answer(memory, asked_by("ada", 1))
+    clock.now += 3 * 24 * 60 * 60
+    assert not memory.accept(asked_by("ada", 1))
+    memory.accept(asked_by("ada", 2))
+    memory.unsee("m2")
+    assert memory.accept(asked_by("ada", 2))
+
+
+def test_what_is_done_is_not_kept(file: Path, clock: Clock) -> None:
+    memory = Store(file, clock=clock)
+    memory.accept(message(1, SECRET))
+    memory.bind("m1", "card")
+    memory.keep_answer("m1", SECRET, "failed")
+    memory.done("m1")
+    assert memory.find_answer("card") is None
+    assert SECRET not in texts_in(file)
+
+
+def test_an_answer_is_found_by_its_card(memory: Store, clock: Clock) -> None:
+    handles: list[Any] = ["1", 1, ["1"], {"id": "1"}, "值", f"{HALF}"]
+    for number, handle in enumerate(handles):
+        answer(memory, message(number), handle=handle)
+    answer(memory, message("no card"))
+    assert [found(memory, handle).message.message_id for handle in handles] == [f"m{n}" for n in range(len(handles))]
+    assert [found(memory, handle).handle for handle in handles] == handles
+    assert found(memory, ("1",)).message.message_id == "m2", "as it comes out of JSON"
+    assert memory.find_answer("2") is None
+    assert memory.find_answer(None) is None
+    clock.now += 1
+    answer(memory, message("again"), handle="1")
+    assert found(memory, "1").message.message_id == "magain", "the newest in a card"
+
+
+def test_an_answer_without_a_card_is_the_last_all_the_same(memory: Store) -> None:
+    answer(memory, asked_by("ada", 1))
+    kept = memory.last_answer("c1", "ada")
+    assert kept is not None
+    assert (kept.handle, kept.answer) == (None, "Twelve.")
+
+
+def test_an_unfinished_answer_is_found_by_its_card(file: Path, clock: Clock) -> None:
+    first, second = Store(file, clock=clock), Store(file, clock=clock)
+    asked, asked_at = asked_by("ada", 1, source={"at": 1}), clock.now
+    first.accept(asked)
+    first.accept(message(2))
+    assert second.find_answer("card") is None
+    first.bind("m1", "card")
+    clock.now += 10
+    for memory in (first, second):
+        assert memory.find_answer("card") == KeptAnswer(asked, "card", "", "", asked_at)
+        assert memory.find_answer(None) is None
+        assert memory.last_answer("c1", "ada") is None, "it is no answer yet"
+    first.keep_answer("m1", "Twelve.", "answered")
+    assert second.find_answer("card") == KeptAnswer(asked, "card", "Twelve.", "", asked_at)
+
+
+def test_the_last_answer_is_the_newest_to_this_person_here(memory: Store, clock: Clock) -> None:
+    for person, number in (("ada", 1), ("ada", 2), ("bob", 3)):
+        answer(memory, asked_by(person, number))
+        clock.now += 1
+    answer(memory, asked_by("ada", 4, "c2"))
+    assert last_id(memory, "c1", "ada") == "m2"
+    assert last_id(memory, "c1", "bob") == "m3"
+    assert last_id(memory, "c1", "cleo") == "m3", "to anybody"
+    assert last_id(memory, "c2", "bob") == "m4"
+    assert last_id(memory, "c3", "ada") is None
+    answer(memory, asked_by("ada", 5))
+    answer(memory, asked_by("ada", "0"))
+    assert last_id(memory, "c1", "ada") == "m0", "at the same moment"
+
+
+def test_half_an_emoji_costs_no_answer(memory: Store) -> None:
+    asked = dataclasses.replace(
+        message(HALF, f"half {HALF}", source={HALF: HALF}), conversation_id=HALF, sender_id=HALF, quote=HALF
+    )
+    answer(memory, asked, text=f"{HALF} Twelve", handle=HALF)
+    kept = memory.last_answer(HALF, HALF)
+    assert kept is not None
+    assert found(memory, HALF) == kept
+    assert kept.answer == "? Twelve"
+    feedback = memory.rate(kept, HALF, "helpful")
+    assert memory.feedback_since(0) == [feedback]
+    assert rating_of(memory, kept.message.message_id, HALF) == rating_of(memory, asked.message_id, HALF) == "helpful"
+
+
+def test_of_a_long_text_the_beginning_is_kept(memory: Store) -> None:
+    asked = message(1, "q" * 25_000, quote="p" * 25_000)
+    answer(memory, asked, "a" * 30_000, handle="card")
+    kept = found(memory, "card")
+    assert (kept.message.text, kept.message.quote) == ("q" * 20_000, "p" * 20_000)
+    assert kept.answer == "a" * 20_000
+    whole = dataclasses.replace(kept, message=asked, answer="a" * 30_000)
+    feedback = memory.rate(whole, "ada", "helpful")
+    assert feedback is not None
+    assert (feedback.question, feedback.answer) == ("q" * 20_000, "a" * 20_000)
+    assert memory.feedback_since(0) == [feedback]
+
+
+def test_an_answer_that_another_version_kept_costs_nothing_else(host: FakeHost, file: Path, clock: Clock) -> None:
+    memory = Store(file, clock=clock)
+    for number in (1, 2, 3):
+        answer(memory, asked_by("ada", number, text=SECRET), handle=f"card {number}")
+        clock.now += 1
+    memory.accept(message(4, SECRET))
+    memory.bind("m4", "card 4")
+    memory.keep_answer("m4", "Twelve.", "answered")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("UPDATE answers SET message = '[1]' WHERE message_id = 'm1'")
+        db.execute("UPDATE answers SET texts = '[1]' WHERE message_id = 'm2'")
+        db.execute("UPDATE unfinished SET message = '{}'")
+    assert [memory.find_answer(f"card {number}") for number in (1, 2, 4)] == [None, None, None]
+    answered(memory, "m4")
+    assert memory.find_answer("card 4") is None
+    assert found(memory, "card 3").message.text == SECRET
+    assert len(host.logged("warning", "another version")) == 4
+    assert not host.logged("warning", SECRET)
+    assert "m4" not in texts_in(file).replace("message m4", "")
+
+
+# Ratings
+
+
+def test_a_person_rates_an_answer_once_and_may_change_it(memory: Store, clock: Clock) -> None:
+    answer(memory, asked_by("ada", 1, text="Rain?"), "No.", handle="card")
+    kept = found(memory, "card")
+    assert rating_of(memory, "m1", "ada") is None
+    clock.now += 5
+    first = memory.rate(kept, "ada", "helpful")
+    assert first == Feedback("m1", "helpful", "ada", "c1", "agents.hr", "Rain?", "No.", clock.now)
+    clock.now += 5
+    assert memory.rate(kept, "ada", "helpful") is None
+    assert memory.feedback_since(0) == [first]
+    other = memory.rate(kept, "bob", "very_helpful")
+    clock.now += 5
+    changed = memory.rate(kept, "ada", "not_helpful")
+    assert changed == Feedback("m1", "not_helpful", "ada", "c1", "agents.hr", "Rain?", "No.", clock.now)
+    assert (rating_of(memory, "m1", "ada"), rating_of(memory, "m1", "bob")) == ("not_helpful", "very_helpful")
+    assert rating_of(memory, "m2", "ada") is None
+    assert memory.feedback_since(0) == [other, changed]
+
+
+def test_ratings_are_read_from_a_time_on(memory: Store, clock: Clock) -> None:
+    began = clock.now
+    answer(memory, message(1), handle="card")
+    given = []
+    for person in "cab":
+        given.append(memory.rate(found(memory, "card"), person, "helpful"))
+        clock.now += 10
+    assert memory.feedback_since(began) == given
+    assert memory.feedback_since(began + 10) == given[1:], "at the very moment"
+    assert memory.feedback_since(began + 10.5) == given[2:]
+    assert memory.feedback_since(clock.now) == []
+
+
+def test_a_rating_does_not_need_its_answer(memory: Store) -> None:
+    """As when an unfinished one was rated, or one that has been forgotten meanwhile."""
+    kept = KeptAnswer(message(7, "Rain?"), "card", "", "", 0.0)
+    assert memory.rate(kept, "ada", "helpful") is not None
+    later = dataclasses.replace(kept, answer="No.", agent="agents.hr")
+    changed = memory.rate(later, "ada", "not_helpful")
+    assert changed is not None
+    assert (changed.answer, changed.agent) == ("No.", "agents.hr")
+    assert memory.feedback_since(0) == [changed]
+
+
+def test_what_one_process_has_is_seen_in_the_other(file: Path, clock: Clock) -> None:
+    first, second = Store(file, clock=clock), Store(file, clock=clock)
+    answer(first, asked_by("ada", 1), handle="card")
+    assert last_id(second, "c1", "ada") == "m1"
+    given = second.rate(found(second, "card"), "ada", "helpful")
+    assert rating_of(first, "m1", "ada") == "helpful"
+    assert first.rate(found(first, "card"), "ada", "helpful") is None
+    assert first.feedback_since(0) == [given]
+
+
+def test_an_answer_is_rated_once_by_many_threads(memory: Store) -> None:
+    answer(memory, message(1), handle="card")
+    kept = found(memory, "card")
+    start = threading.Barrier(8)
+    given: list[Feedback | None] = []
+
+    def rate() -> None:
+        start.wait()
+        given.append(memory.rate(kept, "ada", "helpful"))
+
+    threads = [threading.Thread(target=rate) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one is None for one in given) == [False] + [True] * 7
+
+
+# What is forgotten of answers
+
+
+def test_texts_of_an_answer_are_forgotten_after_a_week(file: Path, clock: Clock) -> None:
+    memory = Store(file, clock=clock)
+    asked = asked_by("ada", 1, text=SECRET, quote=SECRET, source={"text": SECRET}, from_admin=True, session="s9")
+    answer(memory, asked, f"{SECRET} A lot.", handle="card")
+    before = found(memory, "card")
+    clock.now += 7 * DAY - 1
+    memory.forget_old(90)
+    assert found(memory, "card") == before
+    assert before.message == asked
+    clock.now += 1
+    memory.forget_old(90)
+    bare = dataclasses.replace(asked, text="", quote="", source={})
+    assert memory.find_answer("card") == dataclasses.replace(before, message=bare, answer="")
+    assert memory.last_answer("c1", "ada") == memory.find_answer("card")
+    assert SECRET not in texts_in(file)
+    assert memory.take_over() == []
+    assert not any(SECRET.encode() in path.read_bytes() for path in file.parent.iterdir())
+
+
+def test_a_rating_keeps_the_texts_that_the_answer_has_lost(memory: Store, clock: Clock) -> None:
+    answer(memory, asked_by("ada", 1, text="Rain?"), "No.", handle="card")
+    memory.rate(found(memory, "card"), "ada", "helpful")
+    clock.now += 8 * DAY
+    memory.forget_old(90)
+    changed = memory.rate(found(memory, "card"), "ada", "not_helpful")
+    late = memory.rate(found(memory, "card"), "bob", "helpful")
+    assert changed == Feedback("m1", "not_helpful", "ada", "c1", "agents.hr", "Rain?", "No.", clock.now)
+    assert late == Feedback("m1", "helpful", "bob", "c1", "agents.hr", "", "", clock.now)
+    assert memory.feedback_since(0) == [changed, late]
+
+
+@pytest.mark.parametrize("days", [3, 90.5])
+def test_answers_and_ratings_are_forgotten_after_some_days(memory: Store, clock: Clock, days: float) -> None:
+    answer(memory, asked_by("ada", 1), handle="card 1")
+    memory.rate(found(memory, "card 1"), "ada", "helpful")
+    clock.now += DAY
+    answer(memory, asked_by("ada", 2), handle="card 2")
+    later = memory.rate(found(memory, "card 1"), "bob", "helpful")
+    clock.now += (days - 1) * DAY - 1
+    memory.forget_old(days)
+    assert found(memory, "card 1")
+    assert rating_of(memory, "m1", "ada") == "helpful"
+    clock.now += 1
+    memory.forget_old(days)
+    assert memory.find_answer("card 1") is None
+    assert found(memory, "card 2")
+    assert rating_of(memory, "m1", "ada") is None
+    assert memory.feedback_since(0) == [later]
+
+
+def test_the_oldest_answers_make_room(memory: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_MOST", 3)
+    began = clock.now
+    for number, at in enumerate([4, 1, 2, 5, 3]):
+        clock.now = began + at
+        answer(memory, message(number), handle=f"card {number}")
+    given = memory.rate(found(memory, "card 1"), "ada", "helpful")
+    memory.forget_old(90)
+    assert [memory.find_answer(f"card {number}") is not None for number in range(5)] == [True, False, False, True, True]
+    assert memory.feedback_since(0) == [given], "a rating does not need its answer"
+
+
+def test_much_is_forgotten_little_by_little(memory: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that other processes may write in between."""
+    monkeypatch.setattr(store, "_MOST_AT_ONCE", 2)
+    for number in range(5):
+        answer(memory, message(number), handle=f"card {number}")
+    clock.now += 90 * DAY
+    left = []
+    for _ in range(4):
+        left.append(sum(memory.find_answer(f"card {number}") is not None for number in range(5)))
+        memory.forget_old(90)
+    assert left == [5, 3, 1, 0]
 
 
 # Facts and counts
@@ -528,116 +916,6 @@ def test_a_month_ends_with_its_last_day(clock: Clock, now: tuple[int, ...], end:
 # A file that cannot be used
 
 
-def set_aside(file: Path) -> list[Path]:
-    return sorted(file.parent.glob("*.damaged-*"))
-
-
-def filled(file: Path, clock: Clock) -> bytes:
-    """A file with something in it, closed; returns what is in it."""
-    robots = {"first": Store(file, clock=clock)}
-    for number in range(80):
-        robots["first"].accept(message(number, "long " * 50))
-    end(robots)
-    return file.read_bytes()
-
-
-def garbage(whole: bytes) -> bytes:
-    return b"this was a database once. " * 200
-
-
-def truncated(whole: bytes) -> bytes:
-    return whole[: len(whole) // 2 + 100]
-
-
-def with_a_corrupt_page(whole: bytes) -> bytes:
-    """The right header, the right schema, and a page in the middle that is not what it should be."""
-    size = int.from_bytes(whole[16:18], "big")
-    middle = len(whole) // size // 2 * size
-    return whole[:middle] + b"\xa5" * size + whole[middle + size :]
-
-
-@pytest.mark.parametrize("damage", [garbage, truncated, with_a_corrupt_page])
-def test_a_damaged_file_is_set_aside_and_a_new_one_is_begun(
-    host: FakeHost, file: Path, clock: Clock, damage: Any
-) -> None:
-    damaged = damage(filled(file, clock))
-    file.write_bytes(damaged)
-    robots = {"first": Store(file, clock=clock)}
-    (aside,) = set_aside(file)
-    assert aside.read_bytes() == damaged
-    (record,) = host.logged("warning")
-    for part in (str(file), "damaged", aside.name):
-        assert part in record.message
-    assert robots["first"].accept(message(1))
-    end(robots)
-    assert ids(Store(file, clock=clock).take_over()) == ["m1"], "the new one lasts"
-    assert len(host.logged("warning")) == 1
-
-
-def test_an_empty_file_is_a_new_one(host: FakeHost, file: Path, clock: Clock) -> None:
-    file.parent.mkdir(parents=True)
-    file.touch()
-    assert Store(file, clock=clock).accept(message(1))
-    assert set_aside(file) == []
-    assert host.logged("warning") == []
-
-
-def a_file_where_the_folder_should_be(file: Path, patch: pytest.MonkeyPatch) -> None:
-    file.parent.parent.mkdir()
-    file.parent.write_text("not a folder", encoding="utf-8")
-
-
-def a_folder_where_the_file_should_be(file: Path, patch: pytest.MonkeyPatch) -> None:
-    file.mkdir(parents=True)
-
-
-def a_folder_that_nobody_can_write_to(file: Path, patch: pytest.MonkeyPatch) -> None:
-    """Simulated by SQLite, because root may write anywhere."""
-    connect = sqlite3.connect
-
-    def read_only(path: Any, **kwargs: Any) -> sqlite3.Connection:
-        return connect(path, **kwargs) if path == ":memory:" else connect(f"file:{path}?mode=ro", uri=True, **kwargs)
-
-    file.parent.mkdir(parents=True)
-    patch.setattr(store.sqlite3, "connect", read_only)
-
-
-def a_file_that_nobody_can_write_to(file: Path, patch: pytest.MonkeyPatch) -> None:
-    """The folder may be written to, and the locks of processes are made in it."""
-    connect = sqlite3.connect
-
-    def read_only(path: Any, **kwargs: Any) -> sqlite3.Connection:
-        return connect(f"file:{path}?mode=ro", uri=True, **kwargs) if path == file else connect(path, **kwargs)
-
-    file.parent.mkdir(parents=True)
-    file.touch()
-    patch.setattr(store.sqlite3, "connect", read_only)
-
-
-@pytest.mark.parametrize(
-    "obstacle",
-    [
-        a_file_where_the_folder_should_be,
-        a_folder_where_the_file_should_be,
-        a_folder_that_nobody_can_write_to,
-        a_file_that_nobody_can_write_to,
-    ],
-)
-def test_where_no_file_can_be_had_memory_takes_its_place(
-    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, obstacle: Any
-) -> None:
-    obstacle(file, monkeypatch)
-    memory = Store(file, clock=clock)
-    (record,) = host.logged("warning")
-    for part in (str(file), "ends with the process", "restart the app"):
-        assert part in record.message
-    assert [memory.accept(message(1)), memory.accept(message(1))] == [True, False]
-    memory.count("calls")
-    assert memory.counted("calls") == 1
-    assert memory.take_over() == []
-    assert len(host.logged("warning")) == 1
-
-
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
     """As another process that writes, and does not end."""
@@ -646,37 +924,10 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
-def test_a_file_that_another_process_holds_on_to_is_left_as_it_is(
-    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    filled(file, clock)
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
-    with locked(file):
-        memory = Store(file, clock=clock)
-        assert memory.accept(message("new"))
-    (record,) = host.logged("warning")
-    assert "locked" in record.message
-    assert set_aside(file) == []
-    assert not Store(file, clock=clock).accept(message(1)), "nothing in it was lost"
-
-
-def test_who_writes_only_for_a_moment_is_waited_for(host: FakeHost, file: Path, clock: Clock) -> None:
-    memory = Store(file, clock=clock)
-    accepted: list[bool] = []
-    with locked(file):
-        thread = threading.Thread(target=lambda: accepted.append(memory.accept(message(1))))
-        thread.start()
-        thread.join(0.05)
-        assert thread.is_alive()
-    thread.join(WAIT)
-    assert accepted == [True]
-    assert host.logged("warning") == []
-
-
 def test_a_file_that_fails_later_leaves_what_was_known(
     host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
     memory = Store(file, clock=clock)
     memory.accept(message(1))
     memory.remember("fact", "known")
@@ -692,54 +943,75 @@ def test_a_file_that_fails_later_leaves_what_was_known(
     assert "restart the app" in record.message
 
 
-def test_a_file_that_is_damaged_later_is_no_reason_to_stop(host: FakeHost, file: Path, clock: Clock) -> None:
-    memory = Store(file, clock=clock)
-    memory.accept(message(1))
-    for spoilt in file.parent.glob(f"{file.name}*"):
-        spoilt.write_bytes(b"\xa5" * max(8192, spoilt.stat().st_size))
-    assert memory.accept(message(2))
-    assert not memory.accept(message(2))
-    memory.remember("fact", 1)
-    assert memory.recall("fact") == 1
-    assert len(host.logged("warning")) == 1
-
-
-def test_a_page_that_goes_bad_later_costs_only_what_was_on_it(host: FakeHost, file: Path, clock: Clock) -> None:
-    memory = Store(file, clock=clock)
-    for number in range(50):
-        memory.accept(message(number, "long " * 100))
-    memory.remember("fact", "known")
-    memory.count("calls")
-    with contextlib.closing(sqlite3.connect(file)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    memory._db.execute("PRAGMA cache_size = 0")
-    spoilt = with_a_corrupt_page(file.read_bytes())
-    file.write_bytes(spoilt)
-    for number in range(50):
-        memory.done(f"m{number}")
-        assert memory.accept(message(f"new {number}"))
-    (record,) = host.logged("warning")
-    assert "malformed" in record.message
-    assert (memory.recall("fact"), memory.counted("calls")) == ("known", 1)
-    assert not memory.accept(message("new 1"))
-    assert not memory.accept(message(1)), "what can be read is not forgotten"
-    assert file.read_bytes() == spoilt, "it is left as it is"
-
-
-def test_who_takes_over_does_not_wait_for_a_file_that_nobody_may_read(
+def test_what_happened_while_the_file_was_locked_is_in_it_afterwards(
     host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(database, "_ASIDE_SECONDS", 0.0)
+    first = Store(file, clock=clock)
+    first.accept(message(1))
+    first.remember("fact", "old")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        first.done("m1")
+        assert first.accept(message(2))
+        first.count("calls")
+        first.remember("fact", "new")
+    sibling = Store(file, clock=clock)
+    sibling.count("calls"), sibling.count("calls")
+    assert first.accept(message(3))
+    first.done("m3")
+    robots = {"first": first}
+    del first
+    end(robots, "first")
+    second = Store(file, clock=clock)
+    assert [left.message.message_id for left in second.take_over()] == ["m2"]
+    assert not any(second.accept(message(number)) for number in (1, 2, 3))
+    assert second.counted("calls") == 2, "the sibling's count is not set back"
+    assert second.recall("fact") == "new"
+    assert len(host.logged("warning")) == 1 and len(host.logged("info", "can be used again")) == 1
+
+
+def test_answers_and_ratings_outlast_a_file_that_fails(
+    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(database, "_ASIDE_SECONDS", 0.0)
+    memory, sibling = Store(file, clock=clock), Store(file, clock=clock)
+    for number in (1, 2):
+        answer(memory, asked_by("ada", number), handle=f"card {number}")
+    memory.rate(found(memory, "card 1"), "ada", "helpful")
+    memory.rate(found(memory, "card 1"), "bob", "helpful")
+    memory.accept(asked_by("ada", 3))
+    memory.bind("m3", "card 3")
+    memory.keep_answer("m3", "Twelve.", "answered")
+    with locked(file):
+        assert rating_of(memory, "m1", "ada") == "helpful"
+        clock.now += 1
+        answered(memory, "m3")
+        assert last_id(memory, "c1", "ada") == "m3"
+        newer = [memory.rate(found(memory, f"card {number}"), "ada", "not_helpful") for number in (1, 3)]
+        older = memory.rate(found(memory, "card 1"), "bob", "not_helpful")
+        assert older is not None
+    clock.now += 1
+    newest = sibling.rate(found(sibling, "card 1"), "bob", "very_helpful")
+    assert rating_of(sibling, "m1", "ada") == "helpful", "what memory has is not in the file yet"
+    for one in (memory, sibling):
+        assert one.feedback_since(0) == [*newer, newest]
+        assert [found(one, f"card {number}").answer for number in (1, 2, 3)] == ["Twelve."] * 3
+    assert len(host.logged("warning")) == len(host.logged("info", "can be used again")) == 1
+
+
+def test_memory_holds_only_the_newest_answers(
+    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
     memory = Store(file, clock=clock)
-    memory._db.execute("PRAGMA journal_mode = DELETE")  # as on a file system that cannot do better
-    accepted: list[bool] = []
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
-        db.execute("BEGIN EXCLUSIVE")
-        thread = threading.Thread(target=lambda: accepted.append(memory.accept(message(1))), daemon=True)
-        thread.start()
-        thread.join(WAIT)
-        assert accepted == [True]
-    assert host.logged("warning", "locked")
+    for number in range(1003):
+        answer(memory, message(number), handle=number)
+    with locked(file):
+        left = [number for number in (0, 1, 2, 3, 4, 1002) if memory.find_answer(number)]
+    assert left == [3, 4, 1002]
 
 
 # The store of an element
@@ -765,53 +1037,3 @@ def test_where_the_app_has_no_folder_its_store_ends_with_the_process(host: FakeH
         assert part in record.message
     open_store(the_element(host))
     assert len(host.logged("warning")) == 1
-
-
-def test_a_store_that_nobody_needs_any_more_leaves_nothing_open(file: Path, clock: Clock) -> None:
-    opened: list[sqlite3.Connection] = []
-    connect = sqlite3.connect
-
-    def noted(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        opened.append(connect(*args, **kwargs))
-        return opened[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.sqlite3, "connect", noted)
-        robots = {"first": Store(file, clock=clock), "second": Store(file, clock=clock)}
-        robots["first"].accept(message(1))
-        end(robots)
-        assert ids(robots["second"].take_over()) == ["m1"]
-        assert len(locks(file)) == 1
-        end(robots, "second")
-    assert len(opened) >= 5
-    for connection in opened:
-        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            connection.execute("SELECT 1")
-    assert locks(file) == []
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
-
-
-def test_what_happened_while_the_file_was_locked_is_in_it_afterwards(
-    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(store, "_ASIDE_SECONDS", 0.0)
-    first = Store(file, clock=clock)
-    first.accept(message(1))
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        first.done("m1")
-        assert first.accept(message(2))
-        first.count("calls")
-    sibling = Store(file, clock=clock)
-    sibling.count("calls"), sibling.count("calls")
-    assert first.accept(message(3))
-    first.done("m3")
-    robots = {"first": first}
-    del first
-    end(robots, "first")
-    second = Store(file, clock=clock)
-    assert [left.message.message_id for left in second.take_over()] == ["m2"]
-    assert not any(second.accept(message(number)) for number in (1, 2, 3))
-    assert second.counted("calls") == 2, "the sibling's count is not set back"
-    assert len(host.logged("warning")) == 1 and len(host.logged("info", "can be used again")) == 1
