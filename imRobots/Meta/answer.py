@@ -23,7 +23,11 @@ _GAPS = (1.6, 2, 2.5, 3.5, 4, 5, 6, 8, 10, 12, 13, 14, 14, 14, 14, 20, 40, 80)
 
 # JitAi's AIAgent reference documents these chunk types; the others that it names only in prose are unknown.
 _TEXT = "TEXT_MESSAGE_CONTENT"
-_NOT_TEXT = ("REASONING", "TOOL", "ERROR")
+_REASONING = "REASONING"
+_TOOL_BEGINS, _TOOL_ENDS = "TOOL_CALL_START", "TOOL_CALL_END"
+# An agent that waits for somebody's consent says so in a chunk whose type is named in prose only.
+_INTERRUPT = "INTERRUPT"
+_NOT_TEXT = (_REASONING, "TOOL", "ERROR")
 # Chunks of these types (the AG-UI protocol's, as far as JitAi documents them) tell of words and of the run itself. Any
 # other may tell of an act: a tool's call, a step, an interrupt.
 _NO_ACT = ("TEXT", "REASONING", "THINKING", "RUN", "ERROR")
@@ -31,19 +35,34 @@ _NO_ACT = ("TEXT", "REASONING", "THINKING", "RUN", "ERROR")
 _THE_ASKER = ("human", "user")
 _NOT_THE_AGENT = ("system", "tool", "reasoning", "thinking")
 _THE_AGENT = ("ai", "assistant")
+_MOST_REASONING = 200  # characters, the newest
 
 
 class GrowingAnswer:
     """The text of an answer while its agent streams it. All times are seconds of one monotonic clock."""
 
-    def __init__(self, started: float, on_unknown_type: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        started: float,
+        on_unknown_type: Callable[[str], None] = lambda _: None,
+        *,
+        show_reasoning: bool = False,
+        using_tool: str = "",
+    ) -> None:
+        """While it grows, reasoning stands above the text, if wanted, and the sentence `using_tool` while one works."""
         self._lock = threading.Lock()
         self._pieces: list[str] = []
+        self._reasoning = ""
+        self._tools = 0  # at work
         self._new_pieces = 0
         self._due = started + _FIRST_SECONDS  # when the next update may be shown
         self._shown = False
         self._gaps = iter(_GAPS)
         self._on_unknown_type = on_unknown_type
+        self._show_reasoning = show_reasoning
+        self._using_tool = using_tool
+        self.is_interrupted = False
+        """Whether the agent waits for a confirmation that can only be given in the app."""
 
     @property
     def text(self) -> str:
@@ -54,12 +73,13 @@ class GrowingAnswer:
     def add(self, chunk: object, now: float) -> float | None:
         """Take a chunk of `stream_callback`; returns when it is to be shown, None if that was said already."""
         piece, unknown_type = read_chunk(chunk)
-        if not piece:
-            return None
         if unknown_type:
             self._on_unknown_type(unknown_type)
         with self._lock:
-            self._pieces.append(piece)
+            if piece:
+                self._pieces.append(piece)
+            elif not self._take_other(chunk):
+                return None
             self._new_pieces += 1
             if not self._shown and self._new_pieces == _FIRST_PIECES:
                 self._due = min(self._due, now)
@@ -67,30 +87,51 @@ class GrowingAnswer:
             return self._due if self._new_pieces == 1 and self._due < math.inf else None
 
     def show(self, now: float) -> str:
-        """The text to show now; the next update is due one gap later."""
+        """What to show now; the next update is due one gap later."""
         with self._lock:
             self._shown = True
             self._new_pieces = 0
             self._due = now + next(self._gaps, math.inf)
-            return "".join(self._pieces)
+            above = [f"> 💭 {self._reasoning}"] if self._reasoning else []
+            above += [f"> {self._using_tool}"] if self._tools else []
+            return "\n\n".join(part for part in (*above, "".join(self._pieces)) if part)
+
+    def _take_other(self, chunk: object) -> bool:
+        """A chunk that is not text; returns whether it changes what is shown. The lock is held."""
+        kind, content = _read(chunk)
+        if _INTERRUPT in kind.upper():
+            self.is_interrupted = True
+        elif self._show_reasoning and kind.startswith(_REASONING) and content:
+            said = f"{self._reasoning}{content}".replace("\n", " ")
+            self._reasoning = said if len(said) <= _MOST_REASONING else f"…{said[-_MOST_REASONING:]}"
+            return True
+        elif self._using_tool and kind in (_TOOL_BEGINS, _TOOL_ENDS):
+            before, self._tools = self._tools, max(0, self._tools + (1 if kind == _TOOL_BEGINS else -1))
+            return bool(before) != bool(self._tools)
+        return False
 
 
 def read_chunk(chunk: object) -> tuple[str, str]:
     """The answer text in a chunk (or an empty string), and the chunk's type if that type is not a known one."""
-    if not isinstance(chunk, Mapping):
+    kind, piece = _read(chunk)
+    if not piece or kind.startswith(_NOT_TEXT) or _INTERRUPT in kind.upper():
         return "", ""
-    kind = chunk.get("type") or ""
-    data = chunk.get("data")
-    piece = data.get("content") if isinstance(data, Mapping) else None
-    if not isinstance(piece, str) or (isinstance(kind, str) and kind.startswith(_NOT_TEXT)):
-        return "", ""
-    return piece, "" if kind in ("", _TEXT) else str(kind)
+    return piece, "" if kind in ("", _TEXT) else kind
 
 
 def tells_of_an_act(chunk: object) -> bool:
     """Whether the agent has begun to do something, or may have, besides thinking and speaking."""
     kind = chunk.get("type") if isinstance(chunk, Mapping) else None
     return bool(kind) and not str(kind).startswith(_NO_ACT)
+
+
+def _read(chunk: object) -> tuple[str, str]:
+    """Type and content of a chunk, "" for what it has not."""
+    if not isinstance(chunk, Mapping):
+        return "", ""
+    data = chunk.get("data")
+    content = data.get("content") if isinstance(data, Mapping) else None
+    return str(chunk.get("type") or ""), content if isinstance(content, str) else ""
 
 
 def read_result(result: Any) -> str:

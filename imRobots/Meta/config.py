@@ -34,9 +34,15 @@ class RobotConfig(BaseModel):
     questions that may wait for one. `agentTimeout`: seconds that one may run. `resumeWithin`: seconds after which a
     question that a killed process left is not asked again. `apiQps`: calls of each of the platform's APIs in a second,
     0 for no limit. `monthlyApiBudget`: calls in a month.
+
+    `sessionScope`: who shares a context with the agent. `allowUsers` and `allowConversations`: who may use the robot,
+    and where, by the platform's ids. `quoteContext`: whether the agent is told what a message answers to.
+    `showReasoning` and `showTools`: whether people see them while the agent works. `feedbackButtons`: whether cards
+    have buttons to rate them. `feedbackDays`: days that ratings are kept. `feedbackModel`: fullName of the app's data
+    model that gets a row for each.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True)
 
     agent: str
     agentCall: Literal["auto", "documented", "reference"] = "auto"
@@ -47,6 +53,21 @@ class RobotConfig(BaseModel):
     resumeWithin: float = Field(default=600.0, ge=0, le=86_400)
     apiQps: int = Field(default=20, ge=0, le=10_000)
     monthlyApiBudget: int | None = Field(default=None, ge=1)
+    sessionScope: Literal["user", "conversation", "userInConversation"] = "user"
+    allowUsers: list[str] | None = Field(default=None, min_length=1)
+    allowConversations: list[str] | None = Field(default=None, min_length=1)
+    quoteContext: bool = True
+    showReasoning: bool = False
+    showTools: bool = False
+    feedbackButtons: bool = True
+    feedbackDays: float = Field(default=180.0, gt=0, le=3650)
+    feedbackModel: str | None = None
+
+    def allows(self, person: str, conversation_id: str) -> bool:
+        """Whether this person may use the robot there. Without a list, everybody may, and everywhere."""
+        return (self.allowUsers is None or person in self.allowUsers) and (
+            self.allowConversations is None or conversation_id in self.allowConversations
+        )
 
     def __repr_args__(self) -> Any:
         """Without the keys that nobody knows: one of them may be a misspelt secret."""
@@ -63,10 +84,11 @@ class RobotConfig(BaseModel):
     @field_validator("*")
     @classmethod
     def _is_filled_in(cls, value: object) -> object:
-        if isinstance(value, str) and not value.strip():
-            raise ValueError("is empty")
-        if isinstance(value, str) and _PLACEHOLDER.fullmatch(value):
-            raise ValueError("still holds the placeholder of the template")
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.strip():
+                raise ValueError("is empty")
+            if isinstance(text, str) and _PLACEHOLDER.fullmatch(text):
+                raise ValueError("still holds the placeholder of the template")
         return value
 
 
@@ -142,8 +164,9 @@ def read_config(
             checked = model.model_validate(config)
         except ValidationError as error:
             for item in error.errors(include_url=False, include_input=False, include_context=False):
-                key = str(item["loc"][0]) if item["loc"] else "config.json"
-                problems.setdefault(key, _explain(item["msg"], item["type"], list(_variables(template.get(key)))))
+                key = ".".join(map(str, item["loc"])) or "config.json"
+                variables = list(_variables(template.get(key.partition(".")[0])))
+                problems.setdefault(key, _explain(item["msg"], item["type"], variables))
     if problems:
         listed = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
         raise ConfigError(f"{name}: config.json cannot be used. {listed}. Then save the element or restart the app.")
@@ -184,5 +207,9 @@ def _not_set(variables: list[str]) -> str:
 def _explain(message: str, kind: str, variables: list[str]) -> str:
     if kind == "missing":
         return "the key is missing; add it"
+    if kind == "extra_forbidden":
+        return "there is no such key; take it out"
+    if kind == "model_type":
+        return "must be an object with keys and values; correct it"
     origin = f" (it comes from {_named(variables)})" if variables else ""
     return f"{message.removeprefix('Value error, ')}{origin}; set it"

@@ -19,11 +19,14 @@ LAST, FIRST, PROGRESS = range(3)  # the urgency of a step, the most urgent first
 # Where there is no card, somebody who has no answer after so many seconds is told that it is being worked on.
 _PATIENCE = 3.0
 
-Api = Literal["open", "update", "say"]
+Api = Literal["open", "update", "more", "say"]
 
 
 class Step(NamedTuple):
-    """What is to be sent next, on the monotonic clock not before `due`. Platforms count each `api` by itself."""
+    """What is to be sent next, on the monotonic clock not before `due`. Platforms count each `api` by itself.
+
+    `more`: the further parts of a last word, which take other calls than its first.
+    """
 
     urgency: int
     due: float
@@ -68,6 +71,7 @@ class Delivery:
         self.updates = 0
         self.frugal = False  # set before it is opened: no progress is shown
         self.final: tuple[str, Outcome] | None = None
+        self.is_partly_out = False  # the last word
         self.unsure = False  # an update went out unconfirmed, and may still land on the card
         self.repeat_at = 0.0  # when the last word is sent once more, because of that
         self.ended = False
@@ -116,7 +120,8 @@ class Delivery:
         if not self.opened:
             return Step(FIRST, self.retry_at, "open")
         if self.final:
-            return Step(LAST, self.retry_at, "say" if self.handle is None else "update")
+            api: Api = "say" if self.handle is None else "more" if self.is_partly_out else "update"
+            return Step(LAST, self.retry_at, api)
         if self.handle is None:
             return None if self.reassured else Step(FIRST, self.asked_at + _PATIENCE, "say")
         # The last two are for the last word, and for its repetition.

@@ -1,17 +1,18 @@
-"""Everything of JitNode that the family touches: the log, `app`, the request context, the agent, the live managers.
+"""Everything of JitNode that the family touches: the log, `app`, request contexts, agents, models, the live managers.
 
-The only file that names `app` or `jit`. `Agent` is used on the agent threads and enters the request context there; the
+The only file that names `app` or `jit`. `JitApp` is used on threads of ours and enters the request context there; the
 rest is called where JitNode calls us (`load`, the lifecycle hooks) or needs no context.
 """
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import inspect
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,36 +117,47 @@ def warn_once(message: str) -> None:
     log.warning(message)
 
 
-class Agent:
-    """The agent that a robot asks. Every call enters the request context on the calling thread, which it may block."""
+class JitApp:
+    """The app, as a robot uses it: always as an empty CorpMember, like the tutorial.
 
-    def __init__(self, element: Any, full_name: str, call: str) -> None:
-        """`full_name` and `call` are the configuration's `agent` and `agentCall`."""
+    Every call enters the request context on the calling thread, which it may block.
+    """
+
+    def __init__(self, element: Any) -> None:
         self._element = element
-        self._full_name = full_name
-        self._call = call
-        self._isolated = False
+        self._isolated: bool | None = None  # not tried yet
 
-    def run(self, text: str, chat_id: str, stream_callback: Callable[[Any], None]) -> str:
-        """Ask as an empty CorpMember, like the tutorial; returns the text of the result, "" if there is none.
+    def run_agent(
+        self, full_name: str, call: str, text: str, chat_id: str, stream_callback: Callable[[Any], None]
+    ) -> str:
+        """Ask an agent; returns the text of the result, "" if there is none.
 
-        Whatever the agent raises comes through; `AgentError` if there is no such agent.
+        `full_name` and `call` are the configuration's `agent` and `agentCall`. Whatever the agent raises comes through;
+        `AgentError` if there is no such agent.
         """
-        with nullcontext() if self._isolated else _one_at_a_time, _request_context(self._element):
-            app.currentUser = app.getElement("corps.models.CorpMember")()
+        with self._entered():
             try:
-                run = app.getElement(self._full_name).run
+                run = app.getElement(full_name).run
             except Exception as error:
                 raise AgentError(
-                    f"{self._element.fullName}: there is no agent {self._full_name}; correct the key `agent`"
+                    f"{self._element.fullName}: there is no agent {full_name}; correct the key `agent`"
                 ) from error
-            if _takes_user_input(run, self._call):
+            if _takes_user_input(run, call):
                 result = run(
                     user_input=text, variables={"input_data": text}, chatId=chat_id, stream_callback=stream_callback
                 )
             else:
                 result = run(params={"input_data": text}, chatId=chat_id, stream_callback=stream_callback)
             return read_result(result)
+
+    def create_row(self, model: str, row: Mapping[str, Any]) -> None:
+        """Add a row to a data model of the app, named by its fullName. Whatever JitNode raises comes through."""
+        if self._isolated is None:
+            self.may_run_side_by_side()
+        with _request_context(self._element):  # not one at a time: no agent is to wait for the app's database
+            if self._isolated:  # else an agent may be running as that user
+                app.currentUser = app.getElement("corps.models.CorpMember")()
+            app.getElement(model).create(dict(row))
 
     def may_run_side_by_side(self) -> bool:
         """Try whether two threads inside the request context each keep their own `app.currentUser`.
@@ -161,6 +173,12 @@ class Agent:
                 "a time: nobody's agent may run as somebody else."
             )
         return self._isolated
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        with nullcontext() if self._isolated else _one_at_a_time, _request_context(self._element):
+            app.currentUser = app.getElement("corps.models.CorpMember")()
+            yield
 
 
 def _two_contexts_keep_their_users(element: Any) -> bool:

@@ -45,7 +45,12 @@ class Outbox:
         self._full_name = full_name
         self._limiter = limiter
         self._changed = threading.Condition()
-        self._ready: dict[str, list[tuple[int, int, Delivery]]] = {"update": [], "open": [], "say": []}
+        self._ready: dict[str, list[tuple[int, int, Delivery]]] = {
+            "update": [],
+            "open": [],
+            "more": [],
+            "say": [],
+        }
         self._later: list[tuple[float, int, Delivery]] = []  # heaps as well: not before, place in line
         self._places = itertools.count()
         self._open: set[Delivery] = set()
@@ -225,6 +230,7 @@ class Outbox:
             if not error:
                 delivery.delays, delivery.retry_at = None, 0.0
                 delivery.shown_at = time.monotonic()
+                delivery.is_partly_out = more
                 if opening:
                     delivery.opened, delivery.handle = True, handle
             if step.urgency == FIRST and not opening:

@@ -1,64 +1,42 @@
-"""The use case: a message comes in, an agent answers, the answer goes out.
+"""The use case: a message comes in, an agent answers, the answer goes out. And what else people can tell a robot.
 
-Owns the journey of a message between a Type's handler and a Type's reply, and one thread, which takes messages in and
-looks at the time. Knows no platform and opens no connection. `Robot.submit` may be called on an event loop: it only
-puts the message on a queue.
+Owns the journey of a message, and of a click, between a Type's handler and a Type's reply, and one thread, which takes
+both in and looks at the time. Knows no platform and opens no connection. `Robot.submit` and `Robot.click` may be called
+on an event loop: they only put something on a queue.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import heapq
-import itertools
-import queue
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import host
-from .answer import GrowingAnswer, tells_of_an_act
 from .budget import Budget
+from .commands import Command, read_command
 from .delivery import Delivery
 from .health import Health, in_words
 from .limiter import limiter_for
-from .models import AgentError, Busy, IncomingMessage
+from .models import Busy, Click, ClickRefused, IncomingMessage, Rating
+from .one_thread import OneThread
 from .outbox import Outbox
-from .reply import Outcome, Reply
-from .store import Store, Unfinished
+from .questions import Questions
+from .ratings import Ratings
+from .reply import Clicked, Reply
+from .sessions import Sessions
+from .store import KeptAnswer, Store, Unfinished
+from .texts import Texts
 from .timing import Deadline
-from .worker import Worker
 
 if TYPE_CHECKING:
     from .config import RobotConfig
 
-_MAX_INTAKE = 10_000
-# Seconds that a question waits before its card shows its place in the queue, then from one look to the next. These
-# are updates of the card too, and an answer of two minutes needs the others.
-_PLACE_AFTER = (2.0, 10.0, 50.0)
-# A session's next question waits so long for a run that took too long; then both run.
-_RELEASE_SECONDS = 60.0
 _LOOK_SECONDS = 60.0
-_STATUS = "/status"
-
-
-class _Question:
-    """A question on its way to its answer. Called, it is the worker's job."""
-
-    def __init__(
-        self, message: IncomingMessage, delivery: Delivery, growing: GrowingAnswer, answer: Callable[[_Question], None]
-    ) -> None:
-        self.message = message
-        self.delivery = delivery
-        self.growing = growing
-        self.has_acted = False
-        self._answer = answer
-
-    def __call__(self) -> None:
-        self._answer(self)
+_RATINGS: dict[Command, Rating] = {"good": "helpful", "bad": "not_helpful"}
 
 
 class Robot:
@@ -74,7 +52,9 @@ class Robot:
         account: str = "",
         status: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        """`config` is the instance's; `reply_to` makes the Type's reply to a message, on the intake thread.
+        """`config` is the instance's; `reply_to` makes the Type's reply to a message, on the robot's thread.
+
+        It is called for clicks, too, with the message of the card: a week later that has no text and no `source`.
 
         `account` names the platform's application, whose robots share its limits. `status` is the whole status, for an
         administrator who asks in the chat.
@@ -84,21 +64,19 @@ class Robot:
         self._reply_to = reply_to
         self._store = store
         self._whole_status = status or self.status
-        self._agent = host.Agent(element, config.agent, config.agentCall)
-        self._tried_side_by_side = False
-        # One slot until it is known that agents may run side by side; till then, those who would have one wait.
-        self._worker = Worker(1, config.maxQueue + config.maxConcurrency - 1)
+        self._thread = OneThread("imRobots-intake", self._log_mistake)
+        jit_app = host.JitApp(element)
+        self._questions = Questions(element, config, jit_app, store, self._thread)
+        self._ratings = Ratings(element.fullName, config, store, jit_app)
+        self._sessions = Sessions(config.sessionScope, store)
         self._outbox = Outbox(element.fullName, limiter_for(account or element.fullName, config.apiQps))
         self._budget = Budget(element.fullName, config.monthlyApiBudget, store)
-        self._health = Health("received", "answered", "failed", "declined", "duplicate")
-        self._questions: set[_Question] = set()
-        self._intake: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []  # a heap; only of the intake thread
-        self._numbers = itertools.count()
+        self._health = Health(
+            "received", "answered", "failed", "stopped", "declined", "commands", "duplicate", "clicks", "rated"
+        )
         self._closed = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name="imRobots-intake", daemon=True)
-        self._thread.start()
+        self._thread.do(self._finish_what_was_left)
 
     def submit(self, message: IncomingMessage) -> Future[bool]:
         """Answer a message. Returns at once and never blocks; any thread.
@@ -107,26 +85,30 @@ class Robot:
         """
         done: Future[bool] = Future()
         done.set_running_or_notify_cancel()  # so that nobody who awaits it can cancel the answer
-        with self._lock:
-            if not self._closed and self._intake.qsize() < _MAX_INTAKE:
-                self._intake.put(functools.partial(self._take, message, done))
-                return done
-        why = "came after the robot was stopped" if self._closed else "is one too many to be read"
-        host.log.error(f"{self._element.fullName}: message {message.message_id} {why}; it is not answered")
-        done.set_result(False)
+        if why_not := self._take_in(functools.partial(self._take, message, done)):
+            host.log.error(f"{self._element.fullName}: message {message.message_id} {why_not}; it is not answered")
+            done.set_result(False)
+        return done
+
+    def click(self, click: Click) -> Future[Clicked]:
+        """Do what a button says. Returns at once and never blocks; any thread.
+
+        The future resolves to what that person is to be shown, or to `ClickRefused`.
+        """
+        done: Future[Clicked] = Future()
+        done.set_running_or_notify_cancel()  # who does not wait for it has clicked all the same
+        if why_not := self._take_in(functools.partial(self._take_click, click, done)):
+            done.set_exception(ClickRefused(f"it {why_not}"))
         return done
 
     def status(self) -> dict[str, Any]:
         """Counters since the robot was made, what it is doing, this month's counts, durations. Reads a file.
 
-        `in_flight`: agents running; `queued`: questions that wait for one; `abandoned`: agents that run longer than
-        they may; `unsent`: replies that are not all out.
+        `in_flight`, `queued` and `abandoned` as in `Questions.status`; `unsent`: replies that are not all out.
         """
         return {
             **self._health.status(),
-            "in_flight": self._worker.running,
-            "queued": self._worker.waiting,
-            "abandoned": self._worker.abandoned,
+            **self._questions.status(),
             "unsent": self._outbox.unsent,
             "month": {"calls": self._store.counted("calls"), "pushes": self._store.counted("pushes")},
         }
@@ -136,58 +118,41 @@ class Robot:
 
         An agent that is still running then cannot be killed: its result will be dropped.
         """
-        taken = threading.Event()
         with self._lock:
             self._closed = True
-            self._intake.put(taken.set)  # the thread goes on, to look at the time
-        while self._thread.is_alive() and deadline.left and not taken.wait(min(0.1, deadline.left)):
-            continue  # it may have ended already, if this is the second time
-        left = self._worker.close(Deadline(deadline.left * 0.8))
-        for question in list(self._questions):
-            self._end(question, question.delivery.reply.texts.interrupted, "interrupted")
+        self._thread.wait_done(deadline)  # it goes on, to look at the time
+        left = self._questions.close(Deadline(deadline.left * 0.8))
         unsent = self._outbox.close(deadline)
-        self._intake.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(deadline.left)
+        self._thread.end(deadline)
+        self._ratings.close(deadline)
         if left or unsent:
             host.log.warning(
                 f"{self._element.fullName}: stopped with {left} agents still running, whose results will be "
                 f"dropped, and with {unsent} replies that could not be sent."
             )
 
-    # ---- on the intake thread
+    def _take_in(self, work: Callable[[], None]) -> str:
+        """Do it on the robot's thread; returns why that cannot be, "" if it can."""
+        with self._lock:
+            if self._closed:
+                return "came after the robot was stopped"
+            if self._thread.is_full:
+                return "is one too many to be read"
+            self._thread.do(work)
+        return ""
 
-    def _work(self) -> None:
-        self._guard(self._finish_what_was_left)
-        while True:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
-            with contextlib.suppress(queue.Empty):
-                work = self._intake.get(timeout=timeout)
-                if work is None:
-                    return
-                self._guard(work)
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                self._guard(heapq.heappop(self._timers)[2])
+    # ---- on the robot's thread
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException:  # a mistake in a Type's reply or texts: the next message must still be taken
-            host.log.exception(f"{self._element.fullName}: a message could not be taken in")
-
-    def _in(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something later on the intake thread. Any thread."""
-        timer = (time.monotonic() + seconds, next(self._numbers), work)
-        if threading.current_thread() is self._thread:
-            heapq.heappush(self._timers, timer)
-        else:
-            self._intake.put(functools.partial(heapq.heappush, self._timers, timer))
+    def _log_mistake(self) -> None:
+        # In a Type's reply or texts, say. The next message is taken all the same.
+        host.log.exception(f"{self._element.fullName}: a message could not be taken in")
 
     def _take(self, message: IncomingMessage, done: Future[bool]) -> None:
         self._health.count("received")
         delivery: Delivery | None = None
         try:
             self._store.count("pushes")
+            message = replace(message, session=self._sessions.of(message))
             reply = self._reply_to(message)
             if self._store.accept(message):
                 delivery = self._delivery(message, reply, done)
@@ -207,9 +172,13 @@ class Robot:
         """What a killed process has left unanswered, or a robot that had to stop. At the start, and every minute."""
         if self._closed:
             return
-        self._in(_LOOK_SECONDS, self._finish_what_was_left)
+        self._thread.later(_LOOK_SECONDS, self._finish_what_was_left)
+        self._store.forget_old(self._config.feedbackDays)
         for left in self._store.take_over():
-            self._guard(functools.partial(self._resume, left))
+            try:
+                self._resume(left)
+            except Exception:
+                self._log_mistake()
 
     def _resume(self, left: Unfinished) -> None:
         """Ask again where that is harmless and the question is fresh, else own up to it."""
@@ -244,17 +213,21 @@ class Robot:
         return delivery
 
     def _note_end(self, message: IncomingMessage, delivery: Delivery, delivered: bool, asked_at: float) -> None:
-        if delivered or not self._closed:
+        if delivery.final and (delivered or not self._closed):
+            agent, card = self._config.agent, delivery.reply.card
+            self._store.answered(message.message_id, agent, delivery.final, card)
+        elif delivered or not self._closed:
             self._store.done(message.message_id)
         else:
             self._store.leave(message.message_id)
-        if delivery.final is None and delivered:
-            if delivery.sentence is not None:
-                self._health.count("declined")
-            return
-        answered = delivered and delivery.final is not None and delivery.final[1] == "answered"
-        self._health.count("answered" if answered else "failed")
-        if answered:
+        outcome = delivery.final[1] if delivery.final else "declined" if delivery.sentence is not None else ""
+        if not delivered:
+            self._health.count("failed")
+        elif outcome == "declined" and read_command(message.text, from_admin=message.from_admin):
+            return  # it is counted as a command
+        elif outcome:
+            self._health.count("failed" if outcome == "interrupted" else outcome)
+        if delivered and outcome == "answered":
             self._health.took("answer", time.monotonic() - asked_at)
 
     def _begin(self, message: IncomingMessage, delivery: Delivery) -> None:
@@ -264,122 +237,131 @@ class Robot:
             if not self._store.once_a_day(f"quota {message.conversation_id}"):
                 delivery.done.set_result(True)
                 return
-        if message.problem:
+        if not self._allows(message.sender_id, message.conversation_id):
+            self._decline(delivery, texts.not_allowed)
+        elif message.problem:
             delivery.say(getattr(texts, message.problem))
-            return
-        if message.from_admin and message.text.lower() == _STATUS:
-            delivery.say(in_words(texts.status, self._whole_status()))
-            return
+        elif command := read_command(message.text, from_admin=message.from_admin):
+            self._carry_out(command, message, delivery)
+        else:
+            self._ask(message, delivery)
+
+    def _allows(self, person: str, conversation_id: str) -> bool:
+        if self._config.allows(person, conversation_id):
+            return True
+        host.log.info(
+            f"{self._element.fullName}: {person} in conversation {conversation_id} was turned away "
+            "(allowUsers, allowConversations)"
+        )
+        return False
+
+    def _ask(self, message: IncomingMessage, delivery: Delivery) -> None:
+        texts = delivery.reply.texts
         delivery.frugal, spent = self._budget.look()
         if spent and not delivery.opened and not delivery.unsure:
             delivery.resume(None)
-        growing = GrowingAnswer(time.monotonic(), self._warn_of_chunk_type)
-        question = _Question(message, delivery, growing, self._answer)
-        self._questions.add(question)
-        delivery.done.add_done_callback(lambda _: self._questions.discard(question))
         try:
-            self._worker.submit(message.session, question)
+            self._questions.ask(message, delivery, self._sessions.scope_of(message))
         except Busy as busy:
             self._decline(delivery, texts.one_at_a_time if busy.one_session else texts.busy)
-            return
-        if not delivery.opened:
-            delivery.open()
-        looks = iter(_PLACE_AFTER)
-        self._in(next(looks), functools.partial(self._show_place, question, looks))
 
     def _decline(self, delivery: Delivery, sentence: str) -> None:
+        """Instead of an answer. Where a card may be there already, in it."""
         if delivery.opened or delivery.unsure:
             delivery.finish(sentence, "interrupted")
         else:
             delivery.say(sentence)
 
-    def _show_place(self, question: _Question, looks: Iterator[float]) -> None:
-        def show(places: dict[Any, int]) -> None:
-            if place := places.get(question):
-                delivery = question.delivery
-                delivery.progress(lambda: delivery.reply.texts.place.format(place=place))
-                if seconds := next(looks, None):
-                    self._in(seconds, functools.partial(self._show_place, question, looks))
+    def _carry_out(self, command: Command, message: IncomingMessage, delivery: Delivery) -> None:
+        """A command passes the questions that wait."""
+        self._health.count("commands")
+        texts = delivery.reply.texts
+        if command == "stop":
+            theirs = self._questions.of(message.conversation_id, message.sender_id)
+            running = [question for question in theirs if not question.delivery.final]
+            for question in running:
+                question.stop()
+            if running:  # their cards say so
+                delivery.done.set_result(True)
+            else:
+                delivery.say(texts.nothing_to_stop)
+        elif command == "new":
+            self._sessions.begin_anew(message)
+            delivery.say(texts.new_session)
+        elif command == "help":
+            delivery.say(texts.help)
+        elif command == "status":
+            delivery.say(in_words(texts.status, self._whole_status()))
+        else:
+            here = message.conversation_id, message.sender_id
+            answer = self._questions.last_answer(*here) or self._store.last_answer(*here)
+            if answer is not None:
+                self._rate(answer, message.sender_id, _RATINGS[command])
+            delivery.say(texts.thanks if answer is not None else texts.nothing_to_rate)
 
-        self._worker.look_at_places(show)
-
-    def _give_up_on(self, running: weakref.ref[_Question]) -> None:
-        """The agent has run for `agentTimeout`."""
-        question = running()
-        if question is None or question.delivery.final:
-            return
-        dropped = self._worker.abandon(question)
-        if dropped is None:
-            return
-        full_name, agent = self._element.fullName, self._config.agent
-        host.log.error(
-            f"{full_name}: {agent} has run for {self._config.agentTimeout:g} s (agentTimeout) on message "
-            f"{question.message.message_id} and is waited for no longer"
-        )
-        self._end(question, question.delivery.reply.texts.timed_out, "failed")
-        self._in(_RELEASE_SECONDS, functools.partial(self._worker.release, question))
-        if self._worker.is_jammed:
-            host.log.error(
-                f"{full_name}: {self._worker.abandoned} runs of {agent} hang, as many as may run at a time. Questions "
-                "are turned away until one of them ends; see what it waits for, or restart the app."
-            )
-        for waiting in self._questions & dropped:
-            waiting.delivery.finish(waiting.delivery.reply.texts.busy, "interrupted")
-
-    def _end(self, question: _Question, sentence: str, outcome: Outcome) -> None:
-        """The last word where the agent has not had it."""
-        if not question.delivery.final:
-            text = _ending(question.growing, sentence)
-            self._store.keep_answer(question.message.message_id, text, outcome)
-            question.delivery.finish(text, outcome)
-
-    # ---- on an agent thread
-
-    def _answer(self, question: _Question) -> None:
-        """Ask the agent and hand on what it says."""
-        message, delivery, growing = question.message, question.delivery, question.growing
-
-        def stream_callback(chunk: object) -> None:
-            if delivery.final:
-                return  # it was given up; what comes now is for nobody
-            if not question.has_acted and tells_of_an_act(chunk):
-                self._store.spend(message.message_id)  # before the agent goes on, and acts
-                question.has_acted = True
-            due = growing.add(chunk, time.monotonic())
-            if due is not None:
-                delivery.progress(lambda: growing.show(time.monotonic()), due)
-
-        outcome: Outcome = "answered"
-        # Weak: until then, the answer is long out, and need not be kept.
-        self._in(self._config.agentTimeout, functools.partial(self._give_up_on, weakref.ref(question)))
+    def _take_click(self, click: Click, done: Future[Clicked]) -> None:
+        self._health.count("clicks")
         try:
-            self._allow_side_by_side()
-            if delivery.has_progressed:  # the card shows its place in the queue
-                delivery.progress(lambda: delivery.reply.texts.thinking)
-            text = self._agent.run(message.text, message.session, stream_callback)
-            if not text.strip():
-                text = growing.text
-            if not text.strip():
-                raise AgentError(f"{self._config.agent} ended without an answer")
-        except BaseException:  # an agent that calls sys.exit() owes an answer like any other
-            host.log.exception(f"{self._element.fullName}: {self._config.agent} failed on message {message.message_id}")
-            text, outcome = _ending(growing, delivery.reply.texts.failed), "failed"
-        if not delivery.final:
-            self._store.keep_answer(message.message_id, text, outcome)
-        if not delivery.finish(text, outcome):
-            host.log.warning(f"{self._element.fullName}: the late answer to {message.message_id} was dropped")
+            self._store.count("pushes")
+            done.set_result(self._press(click))
+        except ClickRefused as refusal:
+            done.set_exception(refusal)
+        except BaseException:
+            done.set_exception(ClickRefused("something went wrong with it; see the log"))
+            raise
 
-    def _allow_side_by_side(self) -> None:
-        """Before the first answer, while the worker has one slot."""
-        if not self._tried_side_by_side:
-            slots = self._config.maxConcurrency if self._agent.may_run_side_by_side() else 1
-            self._tried_side_by_side = True
-            self._worker.set_slots(slots, self._config.maxQueue)
+    def _press(self, click: Click) -> Clicked:
+        """What the button says, if it may."""
+        answer = self._store.find_answer(click.card) or self._questions.opening(click.card)
+        if answer is None:
+            raise ClickRefused(f"the card {str(click.card)[:100]!r} is not known, or not any more")
+        message = answer.message
+        if click.message_id and click.message_id != message.message_id:
+            raise ClickRefused("it says that it belongs to another message than its card does")
+        if message.text and not message.text.startswith(click.question):
+            raise ClickRefused("it says that it belongs to a question that its card does not have")
+        texts = self._reply_to(message).texts
+        if not self._allows(click.person, message.conversation_id):
+            return Clicked(texts, texts.not_allowed)
+        if click.action == "rate":
+            if click.rating is None:
+                raise ClickRefused("it names no rating")
+            if not answer.agent and not answer.answer:
+                raise ClickRefused("its card has no answer yet")
+            self._rate(answer, click.person, click.rating)
+            return Clicked(texts, f"{texts.thanks} {getattr(texts, click.rating)}", click.rating)
+        return Clicked(texts, self._press_as_asker(click, answer, texts))
 
-    def _warn_of_chunk_type(self, kind: str) -> None:
-        host.warn_once(f"{self._element.fullName}: chunks of the unknown type {kind} are read as answer text")
+    def _press_as_asker(self, click: Click, answer: KeptAnswer, texts: Texts) -> str:
+        """What only the person who asked may do; returns the note for who clicked."""
+        message = answer.message
+        if click.person != message.sender_id:
+            return texts.only_the_asker
+        if click.action == "stop":
+            question = self._questions.find(message.message_id)
+            if question is None or question.delivery.final:
+                return texts.nothing_to_stop
+            question.stop()
+        elif not message.text:
+            return texts.forgotten
+        elif click.action == "regenerate":
+            # An id that follows from the card's: a second click on the same card asks nothing more.
+            again = replace(message, message_id=f"{message.message_id}:again")
+            if not self._store.accept(again):
+                return texts.asked_again
+            delivery = self._delivery(again, self._reply_to(again), done := Future[bool]())
+            try:
+                self._begin(again, delivery)
+            except BaseException:
+                done.set_result(False)
+                raise
+            if delivery.sentence is not None:  # it was turned away
+                done.add_done_callback(lambda _: self._store.unsee(again.message_id))
+        elif self._store.once_a_day(f"go on {message.message_id}"):
+            Delivery(self._outbox, self._reply_to(message), message.text, Future()).say(texts.go_on)
+        return ""
 
-
-def _ending(growing: GrowingAnswer, sentence: str) -> str:
-    """What has come so far is kept, and the sentence says that it is not all."""
-    return f"{growing.text}\n\n{sentence}" if growing.text else sentence
+    def _rate(self, answer: KeptAnswer, person: str, rating: Rating) -> None:
+        answer = replace(answer, agent=answer.agent or self._config.agent)  # while it is being sent, it names none
+        if self._ratings.rate(answer, person, rating):
+            self._health.count("rated")

@@ -22,14 +22,30 @@ class Texts:
     helpful: str
     somewhat_helpful: str
     not_helpful: str
+    regenerate: str
+    keep_asking: str
+    stop: str
+    thanks: str
+    go_on: str
+    using_tool: str
+    needs_confirmation: str
     failed: str
     interrupted: str
+    stopped: str
     timed_out: str
     busy: str
     one_at_a_time: str
     unsupported: str
     empty: str
     quota: str
+    not_allowed: str
+    only_the_asker: str
+    forgotten: str
+    asked_again: str
+    nothing_to_rate: str
+    nothing_to_stop: str
+    new_session: str
+    help: str
     status: str
 
 
@@ -40,8 +56,16 @@ ENGLISH = Texts(
     helpful="😊 Helpful",
     somewhat_helpful="🙂 Somewhat Helpful",
     not_helpful="😅 Not Helpful",
+    regenerate="🔄 Regenerate",
+    keep_asking="[Question] Keep Asking",
+    stop="⏹ Stop",
+    thanks="Thank you for your feedback!",
+    go_on="Please go on with your question, and I will go on answering.",
+    using_tool="🔧 Using a tool ...",
+    needs_confirmation="This needs a confirmation, please go on in the app.",
     failed="Sorry, something went wrong while answering. Please ask again in a moment.",
     interrupted="Sorry, this answer was interrupted. Please ask again.",
+    stopped="(Stopped.)",
     timed_out="Sorry, this took too long, so I stopped waiting. Please ask again, perhaps for less at once.",
     busy="Many people are asking right now. Please try again in a few minutes.",
     one_at_a_time="I am still working on your earlier questions. One at a time, please.",
@@ -49,6 +73,18 @@ ENGLISH = Texts(
     empty="I found no text in your message. Please write your question to me.",
     quota="I cannot read new messages at the moment: the organization's message quota is used up. "
     "Please tell your administrator.",
+    not_allowed="Sorry, I am not open to you here. Please ask whoever runs this robot for access.",
+    only_the_asker="Only the person who asked can do this.",
+    forgotten="I do not have this question any more. Please ask it again.",
+    asked_again="This was asked again already. Look for the newer answer, it has a button of its own.",
+    nothing_to_rate="There is no answer here yet that you could rate.",
+    nothing_to_stop="There is nothing to stop: I am not working on a question of yours here.",
+    new_session="A fresh start: I no longer refer to what was said before.",
+    help="Just ask me. And these commands help:\n"
+    "/new: start afresh, without what was said before\n"
+    "/stop: stop the answer that I am working on\n"
+    "/good and /bad: rate my last answer\n"
+    "/help: this list",
     status="{state} since {since}. Answered {answered}, failed {failed}, at work {in_flight}, waiting {queued}, "
     "given up on {abandoned}. This month {calls} calls and {pushes} messages. First sign of life {first_card} ms, "
     "answer {answer} ms (median). Not available: {closed}.",
@@ -61,14 +97,34 @@ CHINESE = Texts(
     helpful="😊 有帮助",
     somewhat_helpful="🙂 帮助不大",
     not_helpful="😅 没帮助",
+    regenerate="🔄 重新生成",
+    keep_asking="[疑问] 继续追问",
+    stop="⏹ 停止",
+    thanks="感谢您的反馈！",
+    go_on="请继续输入您的问题，我会继续为您解答。",
+    using_tool="🔧 正在使用工具……",
+    needs_confirmation="这一步需要确认，请到应用中继续。",
     failed="抱歉，回答时出了点问题，请稍后再问一次。",
     interrupted="抱歉，这次回答被中断了，请再问一次。",
+    stopped="（已停止）",
     timed_out="抱歉，这次处理时间过长，我已停止等待。请再问一次，或者把问题拆小一些。",
     busy="现在提问的人比较多，请过几分钟再试。",
     one_at_a_time="您之前的问题还在处理中，请稍等，一个一个来。",
     unsupported="抱歉，我目前只能看懂文字，请用文字告诉我您的问题。",
     empty="这条消息里没有文字，请用文字告诉我您的问题。",
     quota="本月的机器人消息额度已用完，暂时收不到新消息，请联系管理员。",
+    not_allowed="抱歉，您在这里还不能使用我，请联系机器人的管理员开通。",
+    only_the_asker="只有提问的人才能这样操作。",
+    forgotten="这个问题我已经没有记录了，请重新提问。",
+    asked_again="这个问题已经重新回答过了，请看后面的新回答，那里也有这个按钮。",
+    nothing_to_rate="这里还没有可以评价的回答。",
+    nothing_to_stop="没有正在处理的问题，不需要停止。",
+    new_session="已开始新会话，之前聊过的内容不再参考。",
+    help="直接向我提问就可以。您还可以使用这些命令：\n"
+    "/新会话：开始新会话，不再参考之前的内容\n"
+    "/停止：停止正在生成的回答\n"
+    "/有帮助、/没帮助：评价我上一次的回答\n"
+    "/帮助：显示这些命令",
     status="状态 {state}（自 {since}）。已回答 {answered}，失败 {failed}，处理中 {in_flight}，排队 {queued}，"
     "已放弃等待 {abandoned}。本月接口调用 {calls} 次，收到消息 {pushes} 条。首次响应 {first_card} 毫秒，"
     "回答 {answer} 毫秒（中位数）。不可用：{closed}。",

@@ -50,6 +50,12 @@ class Worker:
                 del self._waiting[job]
                 raise Busy(one_session=False)
 
+    def withdraw(self, job: Job) -> None:
+        """Forget a job that waits. Nothing happens if it does not."""
+        with self._changed:
+            self._waiting.pop(job, None)
+            self._changed.notify_all()
+
     def set_slots(self, slots: int, max_waiting: int) -> None:
         with self._changed:
             self._slots, self._max_waiting = slots, max_waiting
@@ -97,6 +103,11 @@ class Worker:
     @property
     def abandoned(self) -> int:
         return len(self._abandoned)
+
+    @property
+    def can_spare_a_slot(self) -> bool:
+        """Whether agents could still run if one more job were abandoned."""
+        return len(self._abandoned) + 1 < self._slots
 
     @property
     def is_jammed(self) -> bool:

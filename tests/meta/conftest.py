@@ -14,7 +14,8 @@ from imRobots.Meta import host as meta_host
 from tests.fakes import host as fakes
 from tests.fakes.host import FakeHost
 
-from .helpers import ROBOT, WAIT
+from .helpers import ROBOT, WAIT, Clock
+from .stage import Stage
 
 MakeHost = Callable[..., FakeHost]
 
@@ -53,3 +54,22 @@ def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeH
 @pytest.fixture
 def host(make_host: MakeHost) -> FakeHost:
     return make_host()
+
+
+@pytest.fixture
+def stage(host: FakeHost) -> Iterator[Stage]:
+    stage = Stage(host)
+    yield stage
+    stage.end()
+
+
+@pytest.fixture
+def shared_user_stage(make_host: MakeHost) -> Iterator[Stage]:
+    stage = Stage(make_host(isolated=False))
+    yield stage
+    stage.end()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

@@ -56,6 +56,7 @@ class RecordingReply:
 
     def __init__(self, question: str = "", *, handle: object = "card", texts: Texts | None = None) -> None:
         self.texts = texts or texts_for("auto", question)
+        self.card: Any = None
         self.handle = handle
         self.gates: dict[str, threading.Event] = {}
         self.raises: dict[str, list[BaseException | None]] = {}
@@ -120,9 +121,19 @@ class RecordingReply:
         self.wait_until(lambda reply: reply.shown == text)
 
 
-def message(number: int | str, text: str = "How many days off do I have?", session: str = "s1", **rest: Any) -> Any:
-    return IncomingMessage(f"m{number}", rest.pop("conversation_id", "c1"), session, "Ada", text, **rest)
+def message(number: int | str, text: str = "How many days off do I have?", sender_id: str = "s1", **rest: Any) -> Any:
+    return IncomingMessage(f"m{number}", rest.pop("conversation_id", "c1"), sender_id, "Ada", text, **rest)
 
 
 def the_element(host: FakeHost) -> FakeElement:
     return host.element(ROBOT)
+
+
+class Clock:
+    """Stands still at `now`, in seconds since the epoch."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

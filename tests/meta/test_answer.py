@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from imRobots.Meta import robot
+from imRobots.Meta import questions
 from imRobots.Meta.answer import MAX_UPDATES, GrowingAnswer, read_chunk, read_result, tells_of_an_act
 from tests.fakes.agents import ERROR_EVENT, SIDE_EVENTS, JitList
 
@@ -298,6 +298,75 @@ def test_each_unknown_type_is_told_with_its_text() -> None:
     assert growing.text == "abcnot part of the answer"
 
 
+# What stands above the text while it grows
+
+THOUGHT, TOOL_BEGINS, TOOL_ENDS, _ = SIDE_EVENTS
+USING = "Using a tool ..."
+
+
+def test_what_the_agent_thinks_is_shown_above_the_text_only_if_it_is_wanted() -> None:
+    growing = GrowingAnswer(0.0, show_reasoning=True)
+    assert growing.add(THOUGHT, 0.1) == 2.0, "it is worth an update"
+    assert growing.show(2.0) == "> 💭 Let me think."
+    growing.add(chunk(" Hm,\nwell.", "REASONING_SUMMARY"), 3.0)
+    growing.add(chunk("30 days."), 3.0)
+    assert growing.show(4.0) == "> 💭 Let me think. Hm, well.\n\n30 days."
+    assert growing.text == "30 days."
+
+    silent = GrowingAnswer(0.0, using_tool=USING)
+    assert silent.add(THOUGHT, 0.1) is None
+    assert silent.show(2.0) == ""
+
+
+@pytest.mark.parametrize("size", [1, 7, 150, 1000])
+def test_of_a_long_thought_the_end_is_shown(size: int) -> None:
+    thought = " ".join(map(str, range(1000)))
+    growing = GrowingAnswer(0.0, show_reasoning=True)
+    for start in range(0, len(thought), size):
+        growing.add(chunk(thought[start : start + size], "REASONING"), 0.1)
+    assert growing.show(1.0) == f"> 💭 …{thought[-200:]}"
+
+
+def test_that_a_tool_is_at_work_is_shown_while_it_is_and_never_its_name() -> None:
+    growing = GrowingAnswer(0.0, using_tool=USING)
+    growing.add(chunk("I look it up."), 0.1)
+    assert growing.show(1.0) == "I look it up."
+    shown = []
+    # One begins while another is at work; one ends that nobody knows of.
+    for number, event in enumerate([TOOL_BEGINS, TOOL_BEGINS, TOOL_ENDS, TOOL_ENDS, TOOL_ENDS, TOOL_BEGINS, TOOL_ENDS]):
+        now = 100.0 * (number + 1)
+        shown.append((growing.add(event, now) is not None, growing.show(now)))
+    with_tool, without = f"> {USING}\n\nI look it up.", "I look it up."
+    assert shown == [
+        (True, with_tool),
+        (False, with_tool),
+        (False, with_tool),
+        (True, without),
+        (False, without),
+        (True, with_tool),
+        (True, without),
+    ]
+    assert growing.text == "I look it up."
+    assert growing.add(TOOL_BEGINS, 1000.0) is not None and "Orders" not in growing.show(1000.0)
+
+    silent = GrowingAnswer(0.0, show_reasoning=True)
+    assert silent.add(TOOL_BEGINS, 0.1) is None
+    assert silent.show(2.0) == ""
+
+
+@pytest.mark.parametrize("kind", ["INTERRUPT", "TOOL_CALL_INTERRUPT", "interruptChatCallback", "REASONING_INTERRUPT"])
+def test_an_interrupt_is_noticed_and_nothing_of_it_is_shown(kind: str) -> None:
+    growing = GrowingAnswer(0.0, pytest.fail, show_reasoning=True, using_tool=USING)
+    for event in (THOUGHT, TOOL_BEGINS, TOOL_ENDS, chunk("Wait.")):
+        growing.add(event, 0.1)
+    before = growing.show(1.0)
+    assert not growing.is_interrupted
+    assert growing.add(chunk("May I delete it?", kind), 9.0) is None
+    assert growing.is_interrupted
+    assert growing.show(20.0) == before
+    assert growing.text == "Wait."
+
+
 def test_no_text_is_lost_when_many_threads_stream() -> None:
     growing = GrowingAnswer(0.0)
     start = threading.Barrier(9)
@@ -370,52 +439,53 @@ def test_no_pause_hides_text_for_more_than_fifteen_seconds(burst: int, pause: fl
 
 
 @pytest.mark.parametrize("first", [0.0, 1.5, 4.0, 60.0])
-@pytest.mark.parametrize("every", [0.001, 0.02, 0.1, 0.3, 0.7, 1.0, 2.5, 6.0])
-def test_an_answer_of_ten_seconds_is_updated_six_times_at_most(every: float, first: float) -> None:
-    answer = stream(evenly(10.0, every, first), first + 10.0)
-    assert 2 <= len(answer.shown) + 1 <= 6
+def test_an_answer_of_ten_seconds_is_updated_six_times_at_most(first: float) -> None:
+    for every in (0.001, 0.02, 0.1, 0.3, 0.7, 1.0, 2.5, 6.0):
+        answer = stream(evenly(10.0, every, first), first + 10.0)
+        assert 2 <= len(answer.shown) + 1 <= 6, f"a piece every {every} s"
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_an_irregular_answer_of_ten_seconds_is_updated_six_times_at_most(seed: int) -> None:
-    first = seed * 0.3
-    answer = stream(irregularly(10.0, seed, first), first + 10.0)
-    assert 2 <= len(answer.shown) + 1 <= 6
+def test_an_irregular_answer_of_ten_seconds_is_updated_six_times_at_most() -> None:
+    for seed in range(20):
+        first = seed * 0.3
+        answer = stream(irregularly(10.0, seed, first), first + 10.0)
+        assert 2 <= len(answer.shown) + 1 <= 6, f"seed {seed}"
 
 
 @pytest.mark.parametrize("seconds", [60.0, 150.0, 600.0, 3600.0])
-@pytest.mark.parametrize("every", [0.02, 0.1, 0.5, 1.0, 5.0, 20.0])
-def test_an_answer_of_any_length_is_updated_twenty_times_at_most(every: float, seconds: float) -> None:
-    assert len(stream(evenly(seconds, every), LONG_AFTER).shown) + 1 <= MAX_UPDATES == 20
+def test_an_answer_of_any_length_is_updated_twenty_times_at_most(seconds: float) -> None:
+    for every in (0.02, 0.1, 0.5, 1.0, 5.0, 20.0):
+        assert len(stream(evenly(seconds, every), LONG_AFTER).shown) + 1 <= MAX_UPDATES == 20, f"every {every} s"
 
 
 RATES = [0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 1.7, 2.5, 4.0, 5.0, 6.0]
 
 
+def of_two_minutes() -> list[list[float]]:
+    return [*(evenly(120.0, every) for every in RATES), *(irregularly(120.0, seed) for seed in range(9))]
+
+
 @pytest.mark.parametrize("first", [0.0, 1.9, 4.0, 60.0])
-@pytest.mark.parametrize(
-    "times", [*(evenly(120.0, every) for every in RATES), *(irregularly(120.0, n) for n in range(9))]
-)
-def test_an_answer_of_two_minutes_never_stands_still(times: list[float], first: float) -> None:
-    times, end = [first + time for time in times], first + 120.0
-    answer = stream(times, end)
-    assert answer.times[0] - first <= 2.0
-    assert max(later - earlier for earlier, later in itertools.pairwise([*answer.times, end])) <= 15.0
-    assert longest_wait_for_a_piece(times, answer, end) <= 15.0
+def test_an_answer_of_two_minutes_never_stands_still(first: float) -> None:
+    for number, pieces in enumerate(of_two_minutes()):
+        times, end = [first + time for time in pieces], first + 120.0
+        answer = stream(times, end)
+        assert answer.times[0] - first <= 2.0, f"answer {number}"
+        gaps = [later - earlier for earlier, later in itertools.pairwise([*answer.times, end])]
+        assert max(gaps) <= 15.0, f"answer {number}"
+        assert longest_wait_for_a_piece(times, answer, end) <= 15.0, f"answer {number}"
 
 
 @pytest.mark.parametrize("first", [0.0, 0.7, 5.0])
-@pytest.mark.parametrize(
-    "times", [*(evenly(120.0, every) for every in RATES), *(irregularly(120.0, n) for n in range(9))]
-)
-def test_an_answer_of_two_minutes_leaves_updates_for_a_place_in_the_queue(times: list[float], first: float) -> None:
-    places = len(robot._PLACE_AFTER)
-    began = sum(robot._PLACE_AFTER) + first  # the agent said its first word, and the card has shown all the places
-    times, end = [began + time for time in times], began + 120.0
-    answer = stream(times, end)
+def test_an_answer_of_two_minutes_leaves_updates_for_a_place_in_the_queue(first: float) -> None:
+    places = len(questions._PLACE_AFTER)
+    began = sum(questions._PLACE_AFTER) + first  # the agent said its first word, and the card has shown all the places
     left = MAX_UPDATES - places - 1 - 1  # without "thinking" and the final one
-    shown = answer.times[:left]
-    assert max(later - earlier for earlier, later in itertools.pairwise([began, *shown, end])) <= 15.0
+    for number, pieces in enumerate(of_two_minutes()):
+        times, end = [began + time for time in pieces], began + 120.0
+        shown = stream(times, end).times[:left]
+        gaps = [later - earlier for earlier, later in itertools.pairwise([began, *shown, end])]
+        assert max(gaps) <= 15.0, f"answer {number}"
 
 
 @pytest.mark.parametrize("every", [0.02, 0.1, 0.5, 1.0, 3.0])

@@ -156,7 +156,7 @@ def test_no_budget_may_be_said_too() -> None:
 
 
 NUMBERS = [
-    *("maxConcurrency", "maxQueue", "agentTimeout", "resumeWithin", "apiQps", "monthlyApiBudget"),
+    *("maxConcurrency", "maxQueue", "agentTimeout", "resumeWithin", "apiQps", "monthlyApiBudget", "feedbackDays"),
 ]
 
 
@@ -172,6 +172,22 @@ def test_a_number_may_come_from_a_variable(key: str) -> None:
 def test_true_and_false_are_no_values(key: str, value: str) -> None:
     for source in ({"agent": AGENT, key: json.loads(value)}, f'{{"agent": "{AGENT}", "{key}": {{{{ON}}}}}}'):
         assert f"{key}: must not be true or false" in refusal(source, ON=value)
+
+
+@pytest.mark.parametrize("key", ["quoteContext", "showReasoning", "showTools", "feedbackButtons"])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_switch_is_true_or_false(key: str, value: bool) -> None:
+    for source in ({"agent": AGENT, key: value}, f'{{"agent": "{AGENT}", "{key}": {{{{ON}}}}}}'):
+        _, checked = read(source, ON=str(value).lower())
+        assert getattr(checked, key) is value
+
+
+def test_without_a_list_everybody_is_allowed_everywhere_and_with_one_only_who_is_on_it() -> None:
+    _, checked = read({"agent": AGENT})
+    assert checked.allows("ada", "c1")
+    _, checked = read({"agent": AGENT, "allowUsers": ["ada"], "allowConversations": ["c1", "{{ROOM}}"]}, ROOM="c2")
+    assert checked.allows("ada", "c1") and checked.allows("ada", "c2")
+    assert not checked.allows("bob", "c1") and not checked.allows("ada", "c3")
 
 
 class SwitchConfig(RobotConfig):
@@ -260,6 +276,18 @@ WRONG = {
     "endless pace": ({"agent": AGENT, "apiQps": 10_001}, "apiQps", ["less", "set it"]),
     "no pace": ({"agent": AGENT, "apiQps": None}, "apiQps", ["integer", "set it"]),
     "no budget": ({"agent": AGENT, "monthlyApiBudget": 0}, "monthlyApiBudget", ["greater", "set it"]),
+    "nobody": ({"agent": AGENT, "allowUsers": []}, "allowUsers", ["at least 1", "set it"]),
+    "no list": ({"agent": AGENT, "allowUsers": "ada"}, "allowUsers", ["list", "set it"]),
+    "somebody without a name": ({"agent": AGENT, "allowUsers": ["ada", " "]}, "allowUsers", ["is empty", "set it"]),
+    "placeholder in a list": (
+        {"agent": AGENT, "allowConversations": ["<id>"]},
+        "allowConversations",
+        ["placeholder", "set it"],
+    ),
+    "no such scope": ({"agent": AGENT, "sessionScope": "all"}, "sessionScope", ["'userInConversation'", "set it"]),
+    "ratings for no time": ({"agent": AGENT, "feedbackDays": 0}, "feedbackDays", ["greater", "set it"]),
+    "ratings for ever": ({"agent": AGENT, "feedbackDays": 3651}, "feedbackDays", ["less", "set it"]),
+    "no model": ({"agent": AGENT, "feedbackModel": " "}, "feedbackModel", ["is empty", "set it"]),
     "bare variable is no JSON": ('{"agent": {{SECRET}}}', "agent", ["variable SECRET", "JSON", "correct it"]),
     "comma missing": ('{"agent": "a"\n "x": 1}', "config.json", ["not valid JSON", "line 2", "correct the file"]),
     "no file content": ("", "config.json", ["not valid JSON", "correct the file"]),

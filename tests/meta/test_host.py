@@ -34,13 +34,13 @@ def no_chunks(chunk: object) -> None:
     pytest.fail(f"nobody expected {chunk}")
 
 
-def agent_for(host: FakeHost, agent: Any, call: str = "auto") -> meta_host.Agent:
+def app_with(host: FakeHost, agent: Any) -> meta_host.JitApp:
     host.add(AGENT, agent)
-    return meta_host.Agent(the_element(host), AGENT, call)
+    return meta_host.JitApp(the_element(host))
 
 
 def ask(host: FakeHost, agent: Any, call: str = "auto", text: str = "Rain?") -> str:
-    return agent_for(host, agent, call).run(text, "session 1", lambda chunk: None)
+    return app_with(host, agent).run_agent(AGENT, call, text, "session 1", lambda chunk: None)
 
 
 # Asking the agent
@@ -61,9 +61,9 @@ def test_the_agent_runs_in_the_request_context_as_an_empty_member(make_host: Mak
 
 def test_each_question_has_a_context_and_a_member_of_its_own(host: FakeHost) -> None:
     agent = DocumentedAgent()
-    asked = agent_for(host, agent)
+    asked = app_with(host, agent)
     for _ in range(3):
-        asked.run("Rain?", "session 1", lambda chunk: None)
+        asked.run_agent(AGENT, "auto", "Rain?", "session 1", lambda chunk: None)
     assert host.contexts_entered == 3
     assert len({id(call.user) for call in agent.calls}) == 3
 
@@ -78,22 +78,28 @@ def test_the_context_is_left_when_an_agent_fails(host: FakeHost) -> None:
 
 def test_the_agent_streams_to_the_callback_on_its_own_thread(host: FakeHost) -> None:
     chunks: list[Any] = []
-    asked = agent_for(host, ReferenceAgent("It rains today."))
-    asked.run("Rain?", "session 1", lambda chunk: chunks.append((chunk["data"]["content"], threading.current_thread())))
+    asked = app_with(host, ReferenceAgent("It rains today."))
+    asked.run_agent(
+        AGENT,
+        "auto",
+        "Rain?",
+        "session 1",
+        lambda chunk: chunks.append((chunk["data"]["content"], threading.current_thread())),
+    )
     assert chunks == [(word, threading.current_thread()) for word in ("It", " rains", " today.")]
 
 
 def test_an_agent_is_looked_up_for_every_question(host: FakeHost) -> None:
-    asked = agent_for(host, ReferenceAgent("old"))
-    assert asked.run("Rain?", "session 1", lambda chunk: None) == "old"
+    asked = app_with(host, ReferenceAgent("old"))
+    assert asked.run_agent(AGENT, "auto", "Rain?", "session 1", lambda chunk: None) == "old"
     host.add(AGENT, ReferenceAgent("new"))
-    assert asked.run("Rain?", "session 1", lambda chunk: None) == "new"
+    assert asked.run_agent(AGENT, "auto", "Rain?", "session 1", lambda chunk: None) == "new"
 
 
 def test_an_agent_that_does_not_exist_is_named(host: FakeHost) -> None:
-    asked = meta_host.Agent(the_element(host), "aiagents.nobody", "auto")
+    asked = meta_host.JitApp(the_element(host))
     with pytest.raises(AgentError, match=r"robots\.hr: .*aiagents\.nobody.*`agent`") as caught:
-        asked.run("Rain?", "session 1", no_chunks)
+        asked.run_agent("aiagents.nobody", "auto", "Rain?", "session 1", no_chunks)
     assert "ElementNotFound" in repr(caught.value.__cause__)
 
 
@@ -222,7 +228,7 @@ def test_the_unreadable_agent_is_one() -> None:
 def test_agents_run_side_by_side_where_each_thread_has_its_own_user(host: FakeHost) -> None:
     together = threading.Barrier(2)
     agent = ReferenceAgent("It rains.", before=lambda call: together.wait(WAIT))
-    asked = agent_for(host, agent)
+    asked = app_with(host, agent)
     assert asked.may_run_side_by_side()
     assert run_two(asked) == ["It rains.", "It rains."]
     assert host.records == []
@@ -237,7 +243,7 @@ def test_agents_run_one_at_a_time_where_threads_share_the_user(make_host: MakeHo
         threading.Event().wait(0.02)  # long enough for another one to come in
 
     agent = ReferenceAgent("It rains.", before=hesitate)
-    asked = agent_for(host, agent)
+    asked = app_with(host, agent)
     assert not asked.may_run_side_by_side()
     assert run_two(asked) == ["It rains.", "It rains."]
     assert agent.max_running == 1
@@ -251,7 +257,7 @@ def test_agents_run_one_at_a_time_where_threads_share_the_user(make_host: MakeHo
 def test_robots_share_one_lane_where_threads_share_the_user(make_host: MakeHost) -> None:
     host = make_host(isolated=False)
     agent = ReferenceAgent("It rains.", before=lambda call: threading.Event().wait(0.02))
-    first, second = agent_for(host, agent), agent_for(host, agent)
+    first, second = app_with(host, agent), app_with(host, agent)
     for asked in (first, second):
         assert not asked.may_run_side_by_side()
     assert run_two(first, second) == ["It rains.", "It rains."]
@@ -267,9 +273,9 @@ def test_a_trial_never_touches_the_user_of_another_robots_agent(make_host: MakeH
         pass_through(leave)
 
     agent = ReferenceAgent("It rains.", before=stay)
-    first, second = agent_for(host, agent), agent_for(host, agent)
+    first, second = app_with(host, agent), app_with(host, agent)
     assert not first.may_run_side_by_side()
-    asking = threading.Thread(target=first.run, args=("Rain?", "s1", lambda chunk: None))
+    asking = threading.Thread(target=first.run_agent, args=(AGENT, "auto", "Rain?", "s1", lambda chunk: None))
     asking.start()
     assert inside.wait(WAIT)
     trying = threading.Thread(target=lambda: second.may_run_side_by_side() or tried.set())
@@ -286,7 +292,7 @@ def test_a_trial_never_touches_the_user_of_another_robots_agent(make_host: MakeH
 
 def test_until_it_was_tried_agents_run_one_at_a_time(host: FakeHost) -> None:
     agent = ReferenceAgent("It rains.", before=lambda call: threading.Event().wait(0.02))
-    assert run_two(agent_for(host, agent)) == ["It rains.", "It rains."]
+    assert run_two(app_with(host, agent)) == ["It rains.", "It rains."]
     assert agent.max_running == 1
 
 
@@ -304,7 +310,7 @@ def test_contexts_that_only_one_thread_can_enter_are_not_side_by_side(
     barrier = threading.Barrier
     monkeypatch.setattr(host, "_request", enter_alone)
     monkeypatch.setattr(threading, "Barrier", lambda parties, timeout: barrier(parties, timeout=0.1))
-    asked = agent_for(host, ReferenceAgent("It rains."))
+    asked = app_with(host, ReferenceAgent("It rains."))
     assert not asked.may_run_side_by_side()
     assert len(host.logged("warning", "one at a time")) == 1
 
@@ -313,7 +319,7 @@ def test_what_goes_wrong_while_trying_is_told_at_once(host: FakeHost, monkeypatc
     def broken() -> Any:
         raise ConnectionError("no context today")
 
-    asked = agent_for(host, ReferenceAgent("It rains."))
+    asked = app_with(host, ReferenceAgent("It rains."))
     with monkeypatch.context() as patch:
         patch.setattr(host, "_request", broken)
         with pytest.raises(ConnectionError, match="no context today"):
@@ -325,7 +331,7 @@ def run_two(first: meta_host.Agent, second: meta_host.Agent | None = None) -> li
     texts: list[str] = []
 
     def run(asked: meta_host.Agent, chat: str) -> None:
-        texts.append(asked.run("Rain?", chat, lambda chunk: None))
+        texts.append(asked.run_agent(AGENT, "auto", "Rain?", chat, lambda chunk: None))
 
     threads = [
         threading.Thread(target=run, args=(asked, chat)) for chat, asked in (("s1", first), ("s2", second or first))

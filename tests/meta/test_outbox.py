@@ -983,6 +983,7 @@ def test_a_burst_of_first_cards_keeps_the_pace(host: FakeHost, monkeypatch: pyte
 
 def test_no_last_word_waits_behind_progress(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "_WINDOW_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "_STILL_SECONDS", 0.1)
     box = Outbox("robots.hr", Limiter(1))
     calls: list[str] = []
 

@@ -12,7 +12,6 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,107 +28,27 @@ from imRobots.Meta import (
     TransportError,
     answer,
     limiter,
+    one_thread,
     outbox,
-    texts_for,
 )
 from imRobots.Meta import delivery as meta_delivery
 from imRobots.Meta import host as meta_host
-from imRobots.Meta import robot as meta_robot
+from imRobots.Meta import questions as meta_questions
 from imRobots.Meta.config import RobotConfig
 from imRobots.Meta.store import Unfinished
 from tests.fakes.agents import (
     ERROR_EVENT,
     SIDE_EVENTS,
-    Agent,
     AgentCall,
     DocumentedAgent,
     HiddenAgent,
     JitList,
     ReferenceAgent,
 )
-from tests.fakes.host import CorpMember, FakeHost
+from tests.fakes.host import CorpMember
 
-from .conftest import MakeHost
 from .helpers import WAIT, RecordingReply, eventually, message, no_thread_starts, pass_through, the_element
-
-AGENT = "aiagents.hr"
-ENGLISH, CHINESE = texts_for("en-US", ""), texts_for("zh-CN", "")
-
-
-class Stage:
-    """A robot with its host, and the reply to every message."""
-
-    def __init__(self, host: FakeHost) -> None:
-        self.host = host
-        self.store = Store()
-        self.status: dict[str, Any] = {"state": "connected", "since": "09:00", "closed": {"card": "no permission"}}
-        self.replies: dict[str, RecordingReply] = {}
-        self.gates: list[threading.Event] = []
-        self.robots: list[Robot] = []
-        self._changed = threading.Condition()
-
-    def start(self, agent: Any = None, /, **config: Any) -> Robot:
-        if agent is not None:
-            self.host.add(AGENT, agent)
-        settings = RobotConfig(**{"agent": AGENT, "apiQps": 0, **config})
-        robot = Robot(
-            the_element(self.host),
-            settings,
-            self.reply_to,
-            self.store,
-            status=lambda: {**self.status, **robot.status()},
-        )
-        self.robots.append(robot)
-        return robot
-
-    def gate(self) -> threading.Event:
-        self.gates.append(threading.Event())
-        return self.gates[-1]
-
-    def stuck(self, answer: str = "It rains.", **options: Any) -> tuple[ReferenceAgent, threading.Event]:
-        """An agent that says nothing until its gate is open."""
-        gate = self.gate()
-        return ReferenceAgent(answer, before=lambda call: pass_through(gate), **options), gate
-
-    def reply_to(self, message: IncomingMessage) -> RecordingReply:
-        with self._changed:
-            reply = self.replies.setdefault(message.message_id, RecordingReply(message.text))
-            self._changed.notify_all()
-            return reply
-
-    def reply(self, number: int | str) -> RecordingReply:
-        """The reply to a message that the robot has taken in."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: f"m{number}" in self.replies, WAIT)
-            return self.replies[f"m{number}"]
-
-    def prepare(self, number: int | str, **options: Any) -> RecordingReply:
-        self.replies[f"m{number}"] = RecordingReply(**options)
-        return self.replies[f"m{number}"]
-
-    def end(self) -> None:
-        for gate in self.gates:
-            gate.set()
-        for robot in self.robots:
-            robot.close(Deadline(WAIT))
-
-
-@pytest.fixture
-def stage(host: FakeHost) -> Iterator[Stage]:
-    stage = Stage(host)
-    yield stage
-    stage.end()
-
-
-@pytest.fixture
-def shared_user_stage(make_host: MakeHost) -> Iterator[Stage]:
-    stage = Stage(make_host(isolated=False))
-    yield stage
-    stage.end()
-
-
-def text_chunk(content: str, kind: str = "TEXT_MESSAGE_CONTENT") -> dict[str, Any]:
-    return {"type": kind, "data": {"content": content}}
+from .stage import AGENT, CHINESE, ENGLISH, Stage, text_chunk, wait_for_calls
 
 
 def at_work(robot: Robot) -> tuple[int, ...]:
@@ -137,17 +56,12 @@ def at_work(robot: Robot) -> tuple[int, ...]:
     return tuple(status[key] for key in ("in_flight", "queued", "unsent"))
 
 
-def wait_for_calls(agent: Agent, number: int) -> list[AgentCall]:
-    eventually(lambda: len(agent.calls) >= number)
-    return agent.calls
-
-
 # An answer
 
 
 def test_a_question_gets_a_card_and_its_answer(stage: Stage) -> None:
     agent = ReferenceAgent("30 days.")
-    done = stage.start(agent).submit(message(1, "How many days?", session="ding:Ada"))
+    done = stage.start(agent).submit(message(1, "How many days?", sender_id="ding:Ada"))
     assert done.result(WAIT) is True
     reply = stage.reply(1)
     assert reply.calls == [("open", "How many days?"), ("finish", "card", "30 days.", "answered")]
@@ -259,6 +173,93 @@ def test_an_unknown_chunk_type_is_shown_and_logged_once(stage: Stage) -> None:
     assert "type NEW " in first.message
     assert "type NEWER " in second.message
     assert "robots.hr" in first.message
+
+
+@pytest.mark.parametrize(
+    ("config", "above"),
+    [
+        ({}, ""),
+        ({"showReasoning": True}, "> 💭 Let me think.\n\n"),
+        ({"showTools": True}, f"> {ENGLISH.using_tool}\n\n"),
+        ({"showReasoning": True, "showTools": True}, f"> 💭 Let me think.\n\n> {ENGLISH.using_tool}\n\n"),
+    ],
+    ids=["nothing", "reasoning", "tools", "both"],
+)
+def test_thoughts_and_tools_are_shown_while_it_grows_if_they_are_wanted(
+    stage: Stage, config: dict[str, Any], above: str
+) -> None:
+    events = [*SIDE_EVENTS[:2], *map(text_chunk, ("One ", "two ", "three ", "four "))]
+    agent = ReferenceAgent("five", chunks=1, events=events, gate=stage.gate(), result="One two three four five")
+    done = stage.start(agent, **config).submit(message(1))
+    stage.reply(1).wait_until(lambda reply: reply.shown.startswith(f"{above}One"))
+    stage.gates[0].set()
+    assert done.result(WAIT) is True
+    assert stage.reply(1).shown == "One two three four five"
+
+
+class Asking(ReferenceAgent):
+    """Says something, asks for somebody's consent, and ends its run in its own way."""
+
+    def __init__(self, said: str, *, raises: bool) -> None:
+        super().__init__(said)
+        self._raises = raises
+
+    def run(self, params: Any, chatId: Any = None, stream_callback: Any = None) -> Any:
+        if self.answer:
+            stream_callback(text_chunk(self.answer))
+        stream_callback(text_chunk("May I?", "INTERRUPT"))
+        if self._raises:
+            raise RuntimeError("interrupted")
+
+
+@pytest.mark.parametrize("raises", [True, False])
+@pytest.mark.parametrize("said", ["I would delete it.", ""])
+def test_who_would_have_to_confirm_something_is_sent_to_the_app(stage: Stage, said: str, raises: bool) -> None:
+    assert stage.start(Asking(said, raises=raises)).submit(message(1)).result(WAIT) is True
+    expected = f"{said}\n\n{ENGLISH.needs_confirmation}".strip()
+    assert stage.reply(1).sent[-1] == ("finish", "card", expected, "answered")
+    assert not stage.host.logged("exception")
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"), [({}, "> Before?\n>\n> Yes.\n\nAnd now?"), ({"quoteContext": False}, "And now?")]
+)
+def test_the_agent_is_told_what_a_message_answers_to_unless_that_is_switched_off(
+    stage: Stage, config: dict[str, Any], asked: str
+) -> None:
+    agent = ReferenceAgent("30 days.")
+    assert stage.start(agent, **config).submit(message(1, "And now?", quote="Before?\n\nYes.")).result(WAIT) is True
+    assert [call.text for call in agent.calls] == [asked]
+    assert stage.reply(1).calls[0] == ("open", "And now?")
+
+
+def test_those_who_share_a_context_are_answered_one_after_the_other_in_it(stage: Stage) -> None:
+    agent = ReferenceAgent("30 days.")
+    robot = stage.start(agent, sessionScope="conversation")
+    answers = [robot.submit(message(number, f"Question {number}?", sender_id=f"s{number}")) for number in range(5)]
+    assert all(done.result(WAIT) for done in answers)
+    assert [(call.text, call.chatId) for call in agent.calls] == [(f"Question {number}?", "c1") for number in range(5)]
+    assert agent.max_running == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "welcome"),
+    [
+        ({"allowUsers": ["s1", "s9"]}, [1, 2]),
+        ({"allowConversations": ["c1", "c9"]}, [1, 3]),
+        ({"allowUsers": ["s1"], "allowConversations": ["c1"]}, [1]),
+    ],
+)
+def test_who_is_not_on_the_list_is_told_so_politely(stage: Stage, config: dict[str, Any], welcome: list[int]) -> None:
+    agent = ReferenceAgent("30 days.")
+    robot = stage.start(agent, **config)
+    people = {1: ("s1", "c1"), 2: ("s1", "c2"), 3: ("s2", "c1"), 4: ("s2", "c2")}
+    for number, (person, conversation_id) in people.items():
+        asked = message(number, sender_id=person, conversation_id=conversation_id)
+        assert robot.submit(asked).result(WAIT) is True
+    refused = {number for number in people if stage.reply(number).calls == [("say", ENGLISH.not_allowed)]}
+    assert refused == set(people) - set(welcome)
+    assert len(agent.calls) == len(welcome)
 
 
 @pytest.mark.parametrize(("call", "form"), [("auto", "params"), ("documented", "user_input"), ("reference", "params")])
@@ -459,7 +460,7 @@ def test_the_next_robot_knows_what_was_answered_already(stage: Stage) -> None:
 def test_sessions_are_served_side_by_side(stage: Stage) -> None:
     together = threading.Barrier(5)
     robot = stage.start(ReferenceAgent("30 days.", before=lambda call: together.wait(WAIT)))
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(5)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(5)]
     assert all(done.result(WAIT) for done in answers)
     assert {stage.reply(number).shown for number in range(5)} == {"30 days."}
     assert not stage.host.logged("warning")
@@ -468,15 +469,15 @@ def test_sessions_are_served_side_by_side(stage: Stage) -> None:
 def test_nobody_is_told_it_is_busy_before_it_is_known_how_many_agents_may_run(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, try_it = stage.gate(), meta_host.Agent.may_run_side_by_side
+    gate, try_it = stage.gate(), meta_host.JitApp.may_run_side_by_side
 
-    def try_later(agent: meta_host.Agent) -> bool:
+    def try_later(jit_app: meta_host.JitApp) -> bool:
         pass_through(gate)
-        return try_it(agent)
+        return try_it(jit_app)
 
-    monkeypatch.setattr(meta_host.Agent, "may_run_side_by_side", try_later)
+    monkeypatch.setattr(meta_host.JitApp, "may_run_side_by_side", try_later)
     robot = stage.start(ReferenceAgent("30 days."), maxConcurrency=3, maxQueue=1)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(5)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(5)]
     assert answers[4].result(WAIT) is True
     assert stage.reply(4).calls == [("say", ENGLISH.busy)], "one too many in any case"
     gate.set()
@@ -487,7 +488,7 @@ def test_nobody_is_told_it_is_busy_before_it_is_known_how_many_agents_may_run(
 def test_no_more_agents_run_than_configured(stage: Stage) -> None:
     agent, gate = stage.stuck()
     robot = stage.start(agent, maxConcurrency=3)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(8)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(8)]
     eventually(lambda: at_work(robot) == (3, 5, 8))
     wait_for_calls(agent, 3)
     gate.set()
@@ -499,7 +500,7 @@ def test_no_more_agents_run_than_configured(stage: Stage) -> None:
 def test_one_session_is_answered_in_order(stage: Stage) -> None:
     agent = ReferenceAgent("30 days.")
     robot = stage.start(agent)
-    answers = [robot.submit(message(number, f"Question {number}?", session="s1")) for number in range(5)]
+    answers = [robot.submit(message(number, f"Question {number}?", sender_id="s1")) for number in range(5)]
     assert all(done.result(WAIT) for done in answers)
     assert [call.text for call in agent.calls] == [f"Question {number}?" for number in range(5)]
     assert agent.max_running == 1
@@ -509,15 +510,15 @@ def test_a_session_that_waits_holds_nobody_up(stage: Stage) -> None:
     gate = stage.gate()
     agent = ReferenceAgent("30 days.", before=lambda call: pass_through(gate) if call.chatId == "s1" else None)
     robot = stage.start(agent)
-    slow = [robot.submit(message(number, session="s1")) for number in (1, 2)]
-    assert robot.submit(message(3, session="s2")).result(WAIT) is True
+    slow = [robot.submit(message(number, sender_id="s1")) for number in (1, 2)]
+    assert robot.submit(message(3, sender_id="s2")).result(WAIT) is True
     assert not any(done.done() for done in slow)
 
 
 def test_a_host_that_shares_the_user_gets_one_agent_at_a_time_and_one_warning(shared_user_stage: Stage) -> None:
     agent = ReferenceAgent("30 days.", before=lambda call: threading.Event().wait(0.01))
     robot = shared_user_stage.start(agent, maxConcurrency=8)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(6)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(6)]
     assert all(done.result(WAIT) for done in answers)
     assert agent.max_running == 1
     assert all(call.user is call.user_at_end for call in agent.calls)
@@ -528,7 +529,7 @@ def test_a_host_that_shares_the_user_gets_one_agent_at_a_time_and_one_warning(sh
 def test_when_the_queue_is_full_a_person_is_told_it_is_busy(stage: Stage) -> None:
     agent, gate = stage.stuck()
     robot = stage.start(agent, maxConcurrency=1, maxQueue=2)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(4)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(4)]
     assert answers[3].result(WAIT) is True
     assert stage.reply(3).calls == [("say", ENGLISH.busy)]
     gate.set()
@@ -540,24 +541,24 @@ def test_when_the_queue_is_full_a_person_is_told_it_is_busy(stage: Stage) -> Non
 def test_who_asks_too_much_is_told_one_at_a_time(stage: Stage) -> None:
     agent, gate = stage.stuck()
     robot = stage.start(agent)
-    answers = [robot.submit(message(number, "几天假？", session="s1")) for number in range(7)]
+    answers = [robot.submit(message(number, "几天假？", sender_id="s1")) for number in range(7)]
     assert answers[6].result(WAIT) is True
     assert stage.reply(6).calls == [("say", CHINESE.one_at_a_time)]
-    other = robot.submit(message(7, session="s2"))
+    other = robot.submit(message(7, sender_id="s2"))
     gate.set()
     assert all(done.result(WAIT) for done in (*answers, other))
     assert len(agent.calls) == 7
 
 
 def test_who_waits_longer_than_two_seconds_sees_the_place(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert meta_robot._PLACE_AFTER[0] == 2.0
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.1,))
+    assert meta_questions._PLACE_AFTER[0] == 2.0
+    monkeypatch.setattr(meta_questions, "_PLACE_AFTER", (0.1,))
     agent, gate = stage.stuck()
     robot = stage.start(agent)
     answers = []
     asked = time.monotonic()
     for number, question in ((1, "Rain?"), (2, "Snow?"), (3, "下雪吗？")):
-        answers.append(robot.submit(message(number, question, session="s1")))
+        answers.append(robot.submit(message(number, question, sender_id="s1")))
         stage.reply(number).wait_for_call("open")
     stage.reply(2).wait_until_shown("Your question is number 1 in the queue, please wait...")
     assert time.monotonic() - asked >= 0.1
@@ -569,11 +570,11 @@ def test_who_waits_longer_than_two_seconds_sees_the_place(stage: Stage, monkeypa
 
 
 def test_a_place_is_shown_again_when_there_is_news(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02,) * 10)
+    monkeypatch.setattr(meta_questions, "_PLACE_AFTER", (0.02,) * 10)
     gates = {f"s{number}": stage.gate() for number in range(3)}
     agent = ReferenceAgent("It rains.", before=lambda call: pass_through(gates[call.chatId]))
     robot = stage.start(agent, maxConcurrency=1)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(3)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(3)]
     stage.reply(2).wait_until_shown(ENGLISH.place.format(place=2))
     gates["s0"].set()
     stage.reply(2).wait_until_shown(ENGLISH.place.format(place=1))
@@ -583,12 +584,12 @@ def test_a_place_is_shown_again_when_there_is_news(stage: Stage, monkeypatch: py
 
 
 def test_when_its_turn_comes_the_card_says_thinking_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02,))
+    monkeypatch.setattr(meta_questions, "_PLACE_AFTER", (0.02,))
     gates = [stage.gate(), stage.gate()]
     waits = iter(gates)
     agent = ReferenceAgent("It rains.", before=lambda call: pass_through(next(waits)))
     robot = stage.start(agent)
-    answers = [robot.submit(message(number, session="s1")) for number in (1, 2)]
+    answers = [robot.submit(message(number, sender_id="s1")) for number in (1, 2)]
     stage.reply(2).wait_until_shown(ENGLISH.place.format(place=1))
     gates[0].set()
     stage.reply(2).wait_until_shown(ENGLISH.thinking)
@@ -612,7 +613,7 @@ class SlowPlace(str):
 def test_a_question_whose_agent_has_started_shows_no_place_any_more(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02,))
+    monkeypatch.setattr(meta_questions, "_PLACE_AFTER", (0.02,))
     place = SlowPlace(ENGLISH.place)
     place.entered, place.gate = threading.Event(), stage.gate()
     reply = stage.prepare(2, texts=dataclasses.replace(ENGLISH, place=place))
@@ -620,7 +621,7 @@ def test_a_question_whose_agent_has_started_shows_no_place_any_more(
     waits = iter(gates)
     agent = ReferenceAgent("It rains.", before=lambda call: pass_through(next(waits)))
     robot = stage.start(agent)
-    answers = [robot.submit(message(number, session="s1")) for number in (1, 2)]
+    answers = [robot.submit(message(number, sender_id="s1")) for number in (1, 2)]
     assert place.entered.wait(WAIT)
     gates[0].set()
     wait_for_calls(agent, 2)  # its card is told so while the sentence with its place is still being made
@@ -635,10 +636,10 @@ def test_a_question_whose_agent_has_started_shows_no_place_any_more(
 def test_nobody_who_was_told_that_the_agent_thinks_is_sent_back_to_the_queue(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.001,) * 12)
+    monkeypatch.setattr(meta_questions, "_PLACE_AFTER", (0.001,) * 12)
     agent, gate = stage.stuck()
     robot = stage.start(agent, maxConcurrency=2)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(60)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(60)]
     stage.reply(59).wait_for_call("progress")
     gate.set()
     assert all(done.result(WAIT) for done in answers)
@@ -650,14 +651,14 @@ def test_nobody_who_was_told_that_the_agent_thinks_is_sent_back_to_the_queue(
 
 
 def test_a_sentence_that_cannot_be_made_ends_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_robot, "_PLACE_AFTER", (0.02, 0.02))
+    monkeypatch.setattr(meta_questions, "_PLACE_AFTER", (0.02, 0.02))
     reply = stage.prepare(2, texts=dataclasses.replace(ENGLISH, place="Number {position} of {all}"))
     agent, gate = stage.stuck()
     robot = stage.start(agent)
-    answers = [robot.submit(message(number, session="s1")) for number in (1, 2, 3)]
+    answers = [robot.submit(message(number, sender_id="s1")) for number in (1, 2, 3)]
     eventually(lambda: stage.host.logged("exception", "position"))
     stage.reply(3).wait_until_shown(ENGLISH.place.format(place=2))
-    answers.append(robot.submit(message(4, session="s2")))
+    answers.append(robot.submit(message(4, sender_id="s2")))
     gate.set()
     assert all(done.result(WAIT) for done in answers)
     assert {stage.reply(number).shown for number in (1, 2, 3, 4)} == {"It rains."}
@@ -673,7 +674,7 @@ def test_where_no_thread_can_be_had_a_question_is_answered_with_the_next(stage: 
         stage.reply(1).wait_for_call("open")
         assert robot.status()["queued"] == 1
     assert not first.done()
-    second = robot.submit(message(2, session="s2"))
+    second = robot.submit(message(2, sender_id="s2"))
     assert [first.result(WAIT), second.result(WAIT)] == [True, True]
     assert {stage.reply(number).shown for number in (1, 2)} == {"30 days."}
 
@@ -682,7 +683,7 @@ def test_where_no_thread_can_be_had_a_question_is_answered_with_the_next(stage: 
 
 
 def test_taking_a_message_in_never_waits_for_anything(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_robot, "_MAX_INTAKE", 3)
+    monkeypatch.setattr(one_thread, "_MAX_WAITING", 3)
     gate, taking = stage.gate(), threading.Event()
     make_reply = stage.reply_to
 
@@ -693,9 +694,9 @@ def test_taking_a_message_in_never_waits_for_anything(stage: Stage, monkeypatch:
 
     monkeypatch.setattr(stage, "reply_to", hesitate)
     robot = stage.start(ReferenceAgent("30 days."))
-    answers = [robot.submit(message(0, session="s0"))]
+    answers = [robot.submit(message(0, sender_id="s0"))]
     assert taking.wait(WAIT)
-    answers += [robot.submit(message(number, session=f"s{number}")) for number in range(1, 5)]
+    answers += [robot.submit(message(number, sender_id=f"s{number}")) for number in range(1, 5)]
     assert [done.done() for done in answers] == [False, False, False, False, True]
     assert answers[4].result() is False
     (record,) = stage.host.logged("error", "one too many")
@@ -752,12 +753,12 @@ def test_who_waits_too_long_is_told_and_others_get_the_agent(stage: Stage) -> No
     gate = stage.gate()
     agent = ReferenceAgent("30 days.", before=lambda call: pass_through(gate) if call.chatId == "s1" else None)
     robot = stage.start(agent, maxConcurrency=2, agentTimeout=0.1)
-    assert robot.submit(message(1, session="s1")).result(WAIT) is True
+    assert robot.submit(message(1, sender_id="s1")).result(WAIT) is True
     assert stage.reply(1).sent[-1] == ("finish", "card", ENGLISH.timed_out, "failed")
     (record,) = stage.host.logged("error")
     for part in ("robots.hr", AGENT, "0.1 s", "agentTimeout", "m1"):
         assert part in record.message
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in (2, 3)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in (2, 3)]
     assert all(done.result(WAIT) for done in answers)
     assert {stage.reply(number).shown for number in (2, 3)} == {"30 days."}
     eventually(lambda: at_work(robot) == (0, 0, 0))
@@ -790,7 +791,7 @@ def test_an_agent_that_is_in_time_is_not_interrupted(stage: Stage) -> None:
 def test_time_begins_with_the_agent_and_not_with_the_question(stage: Stage) -> None:
     agent = ReferenceAgent("30 days.", before=lambda call: threading.Event().wait(0.045))
     robot = stage.start(agent, agentTimeout=0.2)
-    answers = [robot.submit(message(number, session="s1")) for number in range(5)]
+    answers = [robot.submit(message(number, sender_id="s1")) for number in range(5)]
     assert all(done.result(WAIT) for done in answers)
     assert {stage.reply(number).shown for number in range(5)} == {"30 days."}
 
@@ -798,7 +799,7 @@ def test_time_begins_with_the_agent_and_not_with_the_question(stage: Stage) -> N
 def test_a_session_waits_for_the_agent_that_took_too_long_but_not_for_ever(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meta_robot, "_RELEASE_SECONDS", 0.15)
+    monkeypatch.setattr(meta_questions, "_RELEASE_SECONDS", 0.15)
     gate = stage.gate()
     agent = ReferenceAgent("30 days.", before=lambda call: pass_through(gate) if call.text == "Hang!" else None)
     robot = stage.start(agent, maxConcurrency=4, agentTimeout=0.05)
@@ -826,9 +827,9 @@ def test_a_session_goes_on_as_soon_as_the_agent_ends_after_all(stage: Stage) -> 
 
 def test_where_every_agent_hangs_people_are_told_until_one_ends(stage: Stage) -> None:
     agent, gate = stage.stuck("30 days.")
-    robot = stage.start(agent, maxConcurrency=2, agentTimeout=0.1)
-    answers = [robot.submit(message(number, session="s1")) for number in (1, 2)]
-    answers.append(robot.submit(message(3, session="s3")))
+    robot = stage.start(agent, maxConcurrency=2, agentTimeout=0.4)
+    answers = [robot.submit(message(number, sender_id="s1")) for number in (1, 2)]
+    answers.append(robot.submit(message(3, sender_id="s3")))
     assert all(done.result(WAIT) for done in answers)
     assert {stage.reply(number).shown for number in (1, 3)} == {ENGLISH.timed_out}
     assert stage.reply(2).sent[-1] == ("finish", "card", ENGLISH.busy, "interrupted")
@@ -836,12 +837,12 @@ def test_where_every_agent_hangs_people_are_told_until_one_ends(stage: Stage) ->
     (record,) = stage.host.logged("error", "2 runs of")
     for part in ("robots.hr", AGENT, "turned away", "restart the app"):
         assert part in record.message
-    assert robot.submit(message(4, "几天假？", session="s4")).result(WAIT) is True
+    assert robot.submit(message(4, "几天假？", sender_id="s4")).result(WAIT) is True
     assert stage.reply(4).calls == [("say", CHINESE.busy)]
     assert len(agent.calls) == 2
     gate.set()
     eventually(lambda: robot.status()["abandoned"] == 0)
-    assert robot.submit(message(5, session="s5")).result(WAIT) is True
+    assert robot.submit(message(5, sender_id="s5")).result(WAIT) is True
     assert stage.reply(5).shown == "30 days."
 
 
@@ -849,16 +850,17 @@ def test_where_every_agent_hangs_people_are_told_until_one_ends(stage: Stage) ->
 
 
 def leave(stage: Stage, *left: Unfinished) -> None:
-    """As another process's store left it."""
-    taken = [list(left)]
+    """As another process's store left it, whose robot had filled in the session."""
+    messages = [dataclasses.replace(one.message, session=one.message.sender_id) for one in left]
+    taken = [[dataclasses.replace(one, message=asked) for one, asked in zip(left, messages, strict=True)]]
     stage.store.take_over = lambda: taken.pop() if taken else []  # type: ignore[method-assign]
-    for one in left:
-        assert stage.store.accept(one.message)
+    for asked in messages:
+        assert stage.store.accept(asked)
 
 
 @pytest.mark.parametrize("age", [0.0, 599.0])
 def test_a_question_that_was_left_is_asked_again_into_its_card(stage: Stage, age: float) -> None:
-    left = message(1, "How many days?", session="ding:Ada")
+    left = message(1, "How many days?", sender_id="ding:Ada")
     leave(stage, Unfinished(left, age, {"card": 7}, False))
     agent = ReferenceAgent("One two three four five", gate=stage.gate())
     robot = stage.start(agent)
@@ -958,8 +960,8 @@ def test_whoever_was_left_and_finds_the_queue_full_is_told_so_on_the_card(stage:
     agent, gate = stage.stuck()
     leave(
         stage,
-        Unfinished(message(1, session="s1"), 9.0, "card", False),
-        Unfinished(message(2, "Rain?", session="s2"), 8.0, handle, False),
+        Unfinished(message(1, sender_id="s1"), 9.0, "card", False),
+        Unfinished(message(2, "Rain?", sender_id="s2"), 8.0, handle, False),
     )
     stage.start(agent, maxConcurrency=1, maxQueue=0)
     stage.reply(2).wait_for_call("finish")
@@ -970,7 +972,7 @@ def test_whoever_was_left_and_finds_the_queue_full_is_told_so_on_the_card(stage:
 
 
 def test_a_question_is_asked_again_only_once(stage: Stage, kept: Path) -> None:
-    assert stage.store.accept(message(1))
+    assert stage.store.accept(message(1, session="s1"))
     stage.store.bind("m1", "card")
     stage.store.leave("m1")
     agent, gate = stage.stuck("30 days.")
@@ -1072,8 +1074,8 @@ def test_a_store_that_goes_bad_costs_no_answer(stage: Stage, kept: Path) -> None
     with kept.open("r+b") as pages:  # all but the first
         pages.seek(4096)
         pages.write(b"\xa5" * (kept.stat().st_size - 4096))
-    stage.store._db.execute("PRAGMA cache_size = 0")
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in range(2, 9)]
+    stage.store._database._db.execute("PRAGMA cache_size = 0")
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in range(2, 9)]
     assert all(done.result(WAIT) for done in answers)
     assert {stage.reply(number).shown for number in range(2, 9)} == {"30 days."}
     assert len(stage.host.logged("warning", "restart the app")) == 1
@@ -1166,7 +1168,7 @@ def test_when_the_budget_is_used_up_answers_come_without_a_card(stage: Stage, mo
         stage.store.count("calls")
     agent, gate = stage.stuck("30 days.")
     robot = stage.start(agent, monthlyApiBudget=10)
-    answers = [robot.submit(message(number, session=f"s{number}")) for number in (1, 2)]
+    answers = [robot.submit(message(number, sender_id=f"s{number}")) for number in (1, 2)]
     for number in (1, 2):
         stage.reply(number).wait_until_shown(ENGLISH.thinking)
     gate.set()
@@ -1259,7 +1261,7 @@ def test_what_has_happened_is_counted(stage: Stage) -> None:
         **{"received": 0, "answered": 0, "failed": 0, "declined": 0, "duplicate": 0}
     }
     assert "answer_ms" not in robot.status()
-    answers = [robot.submit(message(1)), robot.submit(message(1)), robot.submit(message(2, session="s2"))]
+    answers = [robot.submit(message(1)), robot.submit(message(1)), robot.submit(message(2, sender_id="s2"))]
     answers += [robot.submit(message(3, problem="unsupported"))]
     answers += [robot.submit(message(number, problem="quota")) for number in (4, 5)]
     assert all(done.result(WAIT) for done in answers[1:])
@@ -1302,7 +1304,7 @@ def test_the_platforms_pace_is_kept_and_shared_by_the_robots_of_an_application(
     monkeypatch.setattr(limiter, "_WINDOW_SECONDS", 0.15)
     slow, other = stage.start(ReferenceAgent("30 days."), apiQps=1), stage.start(apiQps=1)
     began = time.monotonic()
-    answers = [slow.submit(message(1)), other.submit(message(2, session="s2"))]
+    answers = [slow.submit(message(1)), other.submit(message(2, sender_id="s2"))]
     assert all(done.result(WAIT) for done in answers)
     assert time.monotonic() - began >= 0.15
 
@@ -1324,7 +1326,7 @@ def closing(robot: Robot, seconds: float) -> Future[None]:
 def test_closing_lets_running_and_waiting_questions_be_answered(stage: Stage) -> None:
     agent, gate = stage.stuck("30 days.")
     robot = stage.start(agent)
-    answers = [robot.submit(message(number, session="s1")) for number in range(3)]
+    answers = [robot.submit(message(number, sender_id="s1")) for number in range(3)]
     wait_for_calls(agent, 1)
     closed = closing(robot, 10 * WAIT)
     eventually(lambda: robot._closed)
@@ -1339,7 +1341,7 @@ def test_closing_lets_running_and_waiting_questions_be_answered(stage: Stage) ->
 def test_closing_tells_everybody_whose_answer_is_not_ready(stage: Stage) -> None:
     agent = ReferenceAgent("You have 30 days.", gate=stage.gate())
     robot = stage.start(agent)
-    answers = [robot.submit(message(1)), robot.submit(message(2, "几天假？")), robot.submit(message(3, session="s2"))]
+    answers = [robot.submit(message(1)), robot.submit(message(2, "几天假？")), robot.submit(message(3, sender_id="s2"))]
     wait_for_calls(agent, 2)
     stage.reply(2).wait_for_call("open")
     closing(robot, 0.4).result(WAIT)
@@ -1410,8 +1412,8 @@ def test_a_message_that_comes_while_the_robot_closes_is_logged_and_not_answered(
     first = robot.submit(message(1))
     wait_for_calls(agent, 1)
     closed = closing(robot, WAIT)
-    eventually(lambda: "imRobots-intake" not in [thread.name for thread in threading.enumerate()])
-    assert robot.submit(message(2, session="s2")).result(0) is False
+    eventually(lambda: robot._closed)
+    assert robot.submit(message(2, sender_id="s2")).result(0) is False
     assert stage.host.logged("error", "m2")
     gate.set()
     closed.result(WAIT)
@@ -1429,7 +1431,7 @@ def test_every_message_around_the_end_is_answered_or_refused(stage: Stage) -> No
         def ask(name: str, robot: Robot = robot, start: threading.Barrier = start, answers: Any = answers) -> None:
             start.wait()
             for number in range(100):
-                answers[f"{name} {number}"] = robot.submit(message(f"{name} {number}", session=f"{name} {number}"))
+                answers[f"{name} {number}"] = robot.submit(message(f"{name} {number}", sender_id=f"{name} {number}"))
                 if answers[f"{name} {number}"].done():
                     return
 
@@ -1469,7 +1471,7 @@ def test_everybody_gets_an_answer_whatever_happens_to_the_others(stage: Stage, m
 
     def ask(first: int) -> None:
         for number in range(first, 200, 4):
-            answers[number] = robot.submit(message(number, f"Question {number} ?", session=f"s{number % 50}"))
+            answers[number] = robot.submit(message(number, f"Question {number} ?", sender_id=f"s{number % 50}"))
 
     people = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
     for thread in people:

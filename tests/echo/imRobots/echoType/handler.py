@@ -17,6 +17,7 @@ class EchoReply:
 
     def __init__(self, send, message, language):
         self.texts = texts_for(language, message.text)
+        self.card = None
         self._send, self._id = send, message.message_id
 
     def open(self, question):
@@ -62,5 +63,5 @@ def read_message(line):
     read = text.strip() if isinstance(text, str) else ""
     problem = "" if read else "empty" if isinstance(text, str) else "unsupported"
     return IncomingMessage(
-        message_id, conversation_id=person, session=person, sender_name=person, text=read, problem=problem
+        message_id, conversation_id=person, sender_id=person, sender_name=person, text=read, problem=problem
     )
