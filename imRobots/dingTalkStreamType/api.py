@@ -30,6 +30,7 @@ _TOKEN_CODES = {"InvalidAuthentication", "40014", "42001"}
 _CREDENTIAL_CODES = {"invalidClientIdOrSecret", "authFailed"}
 _PERMISSION_CODES = {"88", "60011"}
 _ADDRESS_CODES = {"60020"}
+_TEMPLATE_CODES = ("param.templateNotExist", "param.templateUnpublished", "param.cardTemplateIdEmpty")
 _QUOTA_CODES = {"90020"}
 _LIMIT_CODES = {"90018", "90002", "410100"}
 _BUSY_CODES = {"-1", "system.error", "system.busy"}
@@ -88,6 +89,18 @@ class Api:
     def update_card(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Update a standard card (dingtalk "update-the-robot-to-send-interactive-cards")."""
         return self._call_with_token("PUT", "/v1.0/im/robots/interactiveCards", body)
+
+    def deliver_card(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an AI card and deliver it (dingtalk "create-and-deliver-cards")."""
+        return self._call_with_token("POST", "/v1.0/card/instances/createAndDeliver", body)
+
+    def update_instance(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Update variables of an AI card (dingtalk "interactive-card-update-interface")."""
+        return self._call_with_token("PUT", "/v1.0/card/instances", body)
+
+    def stream_card(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Update the text of an AI card while it grows (dingtalk "api-streamingupdate")."""
+        return self._call_with_token("PUT", "/v1.0/card/streaming", body)
 
     def send_to_group(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send a message to a group as the robot (dingtalk "the-robot-sends-a-group-message")."""
@@ -236,6 +249,8 @@ def _error(text: str, status: int, code: str, answer: Mapping[str, Any]) -> Auth
     if scopes or "PermissionDenied" in code or code in _PERMISSION_CODES:
         named = ", ".join(map(str, scopes)) if isinstance(scopes, list) else str(scopes or "that it needs")
         return ReplyRefused(f"{text}; grant the permission {named} in the developer console", code, "permission")
+    if code in _TEMPLATE_CODES:
+        return ReplyRefused(text, code, "template")
     cause: Cause = "message" if status == 200 or code.startswith(_MESSAGE_CODES) else "unknown"
     return ReplyRefused(text, code, cause)
 

@@ -1,4 +1,4 @@
-"""The standard cards ("互动卡片普通版"), as the JSON that DingTalk takes, and markdown where there is no card.
+"""The standard cards ("互动卡片普通版"), as the JSON that DingTalk takes.
 
 Pure: no clock, no I/O, any thread. `stamp` is a time in milliseconds that makes element ids differ from update to
 update, as in the tutorial. Fields: dingtalk "robots-send-interactive-cards" and the SDK's interactive_card.py.
@@ -10,17 +10,14 @@ import hashlib
 import json
 from typing import Any
 
-from imRobots.Meta import Texts
+from imRobots.Meta import Rating, Texts
 
 Card = dict[str, Any]
 
 # A button carries the question and the answer that it rates. Four times any length would be most of the request.
 _MAX_RESPONSE = 1000
-# Bytes of JSON. Refused are a webhook message of more than 20 000 (errcode 460101) and a robot's message whose msgParam
-# has more than 15 000 (dingtalk "the-robot-sends-a-group-message"); a part has to fit through either, with its title.
-_MAX_MARKDOWN = 14_000
-# rating -> the tutorial's feedback type, which knows only two
-_RATINGS = {
+# The tutorial's type of feedback for each rating: it knows only two.
+RATING_TYPES: dict[Rating, str] = {
     "very_helpful": "helpful",
     "helpful": "helpful",
     "somewhat_helpful": "unhelpful",
@@ -44,7 +41,7 @@ def answer_card(question: str, answer: str, stamp: int) -> Card:
 def final_card(question: str, answer: str, message_id: str, texts: Texts, stamp: int) -> Card:
     """The question, its whole answer and the four buttons to rate it."""
     buttons = []
-    for rating, kind in _RATINGS.items():
+    for rating, kind in RATING_TYPES.items():
         value = {
             "action": "feedback",
             "type": kind,
@@ -82,24 +79,6 @@ def card_id(message_key: list[str], card: Card) -> str:
 def to_json(value: Any) -> str:
     """JSON with its Chinese characters as they are: escaped, they take six bytes each, and twelve when nested."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def split_markdown(text: str) -> list[str]:
-    """Parts that fit into a message each, cut at the ends of paragraphs, else of lines, else anywhere."""
-    parts = []
-    rest = text
-    while _size(rest) > _MAX_MARKDOWN:
-        room = len(rest.encode("utf-8", "replace")[:_MAX_MARKDOWN].decode("utf-8", "ignore"))
-        while _size(rest[:room]) > _MAX_MARKDOWN:  # quotes and line breaks take more than a byte each
-            room = room * 9 // 10
-        cut = max(rest.rfind("\n\n", 1, room), 0) or max(rest.rfind("\n", 1, room), 0) or room
-        parts.append(rest[:cut])
-        rest = rest[cut:].lstrip("\n")
-    return [part for part in (*parts, rest) if part.strip()]
-
-
-def _size(text: str) -> int:
-    return len(to_json(text).encode("utf-8", "replace"))
 
 
 def _card(question: str, contents: list[Card]) -> Card:

@@ -1,8 +1,8 @@
 """The reference's `ClientManager`: a Stream client on a thread and a loop of its own, to be started and stopped.
 
-Owns that thread, the loop and the state. Knows no configuration and nothing of answers: any `ChatbotHandler` will do.
-Methods may be called from any thread. Needs no installed package until `start`, so that it can stand for an instance
-that cannot run.
+Owns that thread, the loop and the state. Knows no configuration and nothing of answers: any `ChatbotHandler` will do,
+and what else a handler has is used: `card_handler`, `api`, `status`, `exportFeedback`, `close`. Methods may be called
+from any thread. Needs no installed package until `start`, so that it can stand for an instance that cannot run.
 """
 
 from __future__ import annotations
@@ -123,6 +123,17 @@ class ClientManager:
         if callable(of_handler := getattr(self.handler, "status", None)):
             status |= of_handler()
         return {**status, "state": self._state, "since": utc(self._since)}
+
+    def exportFeedback(self, since: Any = None) -> str:
+        """How people rated answers since then, as JSON lines: see `TextHandler.exportFeedback`. Reads a file.
+
+        Raises `IMRobotError` while there is no handler that keeps ratings: the client must have been started.
+        """
+        export = getattr(self.handler, "exportFeedback", None)
+        if export is None:
+            what = "start the client with a handler that keeps them"
+            raise IMRobotError(f"client id {self.client_id}: no ratings to export, it is {self._state}; {what}")
+        return str(export(since))
 
     def report(self, state: State | None = None) -> None:
         """Write one line about it all to the log, as `key=value`; `state` if that is not the present one any more."""

@@ -1,7 +1,8 @@
 """The reference's `TextHandler`: takes a bot message off the Stream connection, acknowledges it and hands it over.
 
-Owns the robot that answers (`imRobots.Meta.Robot`), from the first message or `pre_start` to `close`. The `async`
-methods run on the Stream connection's loop and never block it; the card methods run on the outbox's threads.
+Owns the robot that answers (`imRobots.Meta.Robot`), from the first message or `pre_start` to `close`, and the handler
+of clicks beside it. The `async` methods run on the Stream connection's loop and never block it; the card methods run
+on the outbox's threads.
 """
 
 from __future__ import annotations
@@ -10,21 +11,42 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import date
 from typing import Any
 
 from dingtalk_stream import AckMessage, CallbackMessage, ChatbotHandler, ChatbotMessage
 from dingtalk_stream.frames import Headers
 
-from imRobots.Meta import Deadline, IMRobotError, IncomingMessage, ReplyRefused, Robot, Store, log, texts_for
-from imRobots.Meta.config import RobotConfig
+from imRobots.Meta import (
+    Click,
+    Clicked,
+    ClickRefused,
+    Deadline,
+    IMRobotError,
+    IncomingMessage,
+    ReplyRefused,
+    Robot,
+    Store,
+    export_feedback,
+    log,
+    read_command,
+    texts_for,
+)
 
 from . import cards
 from .api import Api
+from .card_handler import CardHandler
+from .config import AnswerConfig
 from .ladder import Ladder
 from .logs import library_log
 from .messages import chatbot_message, is_group, key_of, read_message
 from .network import Network
 from .reply import DingTalkReply
+from .template import Template
+
+# What is tried for each `cardType`, in this order; markdown comes last in any case.
+_RUNGS = {"standard": ("standard", "ai"), "ai": ("ai",), "markdown": ()}
 
 
 class TextHandler(ChatbotHandler):
@@ -37,7 +59,14 @@ class TextHandler(ChatbotHandler):
         self.element = element
         self.config = config
         self.store = store or Store()
-        self._settings = RobotConfig.model_validate(config)
+        self._settings = AnswerConfig.model_validate(config)
+        self.rungs = _RUNGS[self._settings.cardType]
+        self.template = Template(
+            self._settings.cardTemplateId,
+            self._settings.cardVariables,
+            with_ratings=self._settings.feedbackButtons,
+        )
+        self.card_handler = CardHandler(element.fullName, self.template, lambda: self.api, self._click)
         self.ladder = Ladder(element.fullName, config, self.store)
         self._network = Network(config.get("proxy", ""), config.get("caFile", ""))
         self._lock = threading.Lock()
@@ -64,6 +93,12 @@ class TextHandler(ChatbotHandler):
             if self._closed:
                 self._robot, self._closed = None, False
         self._running_robot()
+        if self._settings.cardType == "standard" and self._settings.feedbackButtons:
+            log.warning(
+                f"{self.element.fullName}: DingTalk does not deliver clicks on the buttons of standard cards to Stream "
+                'robots. Set cardType to "ai" for buttons that work, or feedbackButtons to false to hide these; the '
+                "messages /good and /bad rate an answer in any case"
+            )
         threading.Thread(target=self._fetch_token, name="imRobots-token", daemon=True).start()
 
     async def raw_process(self, callback_message: CallbackMessage) -> AckMessage:
@@ -158,6 +193,10 @@ class TextHandler(ChatbotHandler):
             "closed": self.ladder.closed(),
         }
 
+    def exportFeedback(self, since: str | float | date | None = None) -> str:
+        """The ratings since then, as JSON lines: see `imRobots.Meta.export_feedback`. Reads a file."""
+        return export_feedback(self.store, since)
+
     def _create_initial_card(self, question: str) -> dict[str, Any]:
         return cards.thinking_card(question, self._texts(question))
 
@@ -165,6 +204,8 @@ class TextHandler(ChatbotHandler):
         return cards.answer_card(question, content, _stamp())
 
     def _create_final_card(self, response: str, incoming_message: ChatbotMessage, text: str) -> dict[str, Any]:
+        if not self._settings.feedbackButtons:
+            return cards.answer_card(text, response, _stamp())
         return cards.final_card(text, response, incoming_message.message_id, self._texts(text), _stamp())
 
     def _running_robot(self) -> Robot | None:
@@ -187,8 +228,18 @@ class TextHandler(ChatbotHandler):
         return {**of_client(), **self.status()}
 
     def _reply_to(self, message: IncomingMessage) -> DingTalkReply:
-        texts = self._texts(message.text or message.sender_name)
-        return DingTalkReply(self, chatbot_message(message.source), message.text, texts)
+        incoming = chatbot_message(message.source)
+        incoming.message_id = message.message_id  # another than the payload's where an answer is asked for again
+        # A command says little about a person's language.
+        is_command = read_command(message.text, from_admin=message.from_admin) is not None
+        hint = f"{message.text} {message.sender_name}" if is_command or not message.text else message.text
+        return DingTalkReply(self, incoming, message.text, self._texts(hint))
+
+    def _click(self, click: Click) -> Future[Clicked]:
+        robot = self._running_robot()
+        if robot is None:
+            raise ClickRefused("the client was stopped")
+        return robot.click(click)
 
     def _texts(self, question: str) -> Any:
         return texts_for(self._settings.language, question)

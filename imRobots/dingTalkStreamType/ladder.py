@@ -55,7 +55,7 @@ class Ladder:
             self._suspected.pop(rung, None)
 
     def note_refusal(self, rung: str, refusal: ReplyRefused, conversation_id: str) -> None:
-        """A first card of this kind was refused: close the rung, unless it was for this one message."""
+        """A card of this kind was refused: close the rung, unless it was for this one message."""
         if refusal.cause == "message":
             return
         if refusal.cause == "unknown":
@@ -85,4 +85,4 @@ class Ladder:
             known = self._store.recall(_KEY) or {}
             known[rung] = {"lack": str(refusal), "until": until, "configuration": self._configuration}
             self._store.remember(_KEY, known)
-        log.error(f"{self._full_name}: answers come as markdown instead of a {rung} card, {how_long}: {refusal}")
+        log.error(f"{self._full_name}: answers come without {rung} cards {how_long}: {refusal}")

@@ -6,6 +6,8 @@ here raises. Does not decide what is answered.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +20,7 @@ _GROUP = "2"  # conversationType; "1" is one-to-one
 # errorCode of a push whose text is withheld, because the organization's monthly quota is used up (dingtalk
 # "receive-message"; the events' documentation spells it errCode)
 _QUOTA_EXHAUSTED = "20001"
+_MAX_QUOTE = 4000  # characters
 # Without these the SDK's reading of a message cannot fail, and with them a reply can still be addressed.
 _ADDRESS = (
     "msgId",
@@ -43,12 +46,13 @@ def read_message(data: Mapping[str, Any], fallback_id: str = "") -> IncomingMess
         message_id=message_id,
         conversation_id=conversation_id,
         # People outside of the organization have no staff id, and nobody has one before the robot is published.
-        session=_string(data, "senderStaffId") or _string(data, "senderId") or conversation_id or message_id,
+        sender_id=_string(data, "senderStaffId") or _string(data, "senderId") or conversation_id or message_id,
         sender_name=_string(data, "senderNick"),
         text=text,
         problem="quota" if quota else "" if text else "empty" if understood else "unsupported",
         source=data,
         from_admin=data.get("isAdmin") is True,
+        quote=_read_quote(data),
     )
 
 
@@ -87,6 +91,29 @@ def _read_text(data: Mapping[str, Any]) -> tuple[str, bool]:
     if kind == "audio":
         return _string(content, "recognition"), False
     return "", False
+
+
+def _read_quote(data: Mapping[str, Any]) -> str:
+    """What the message answers to. Nothing of this is documented: the shapes are those that other projects have met."""
+    for place in (data.get("text"), data.get("content")):  # the latter for rich text
+        replied = place.get("repliedMsg") if isinstance(place, Mapping) else None
+        if isinstance(replied, Mapping):
+            content = replied.get("content")
+            if isinstance(content, str):
+                with contextlib.suppress(ValueError, RecursionError):
+                    content = json.loads(content)
+            return _quoted_text(content)[:_MAX_QUOTE]
+    return ""
+
+
+def _quoted_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content.strip()
+    if isinstance(content, Mapping) and isinstance(parts := content.get("richText"), list):
+        texts = (_string(part, "text") or _string(part, "content") for part in parts)
+        return "\n".join(filter(None, texts))
+    names = ("text", "recognition", "summary", "title", "fileName")  # a card has no content
+    return next((text for name in names if (text := _string(content, name))), "")
 
 
 def _string(data: Any, name: str) -> str:

@@ -222,7 +222,12 @@ class StreamClient(DingTalkStreamClient):
         if kind == EventMessage.TYPE:
             return await self.event_handler.raw_process(EventMessage.from_dict(frame))
         if kind == CallbackMessage.TYPE and topic_of(frame) in self.callback_handler_map:
-            return await self.callback_handler_map[topic_of(frame)].raw_process(CallbackMessage.from_dict(frame))
+            try:
+                message = CallbackMessage.from_dict(frame)
+            except (AttributeError, RecursionError, TypeError, ValueError) as error:
+                log.warning(f"A frame of topic {topic_of(frame)} was refused: it cannot be read ({error})")
+                return plain_ack(frame, AckMessage.STATUS_BAD_REQUEST, "not readable")
+            return await self.callback_handler_map[topic_of(frame)].raw_process(message)
         log.warning(f"A frame of the unknown type {kind} and topic {topic_of(frame)} was ignored")
         return plain_ack(frame, AckMessage.STATUS_NOT_IMPLEMENT, "unknown topic")
 
