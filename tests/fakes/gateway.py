@@ -1,17 +1,17 @@
 """A stand-in for DingTalk: Stream gateway, OpenAPI and session webhooks on one loopback port.
 
 It remembers all that happened, so that a test can ask what a person would have seen. It is strict: what the platform
-refuses is refused here. It offers only what the robot uses: standard cards, and messages of the kinds text and
-markdown. It delivers no button click, because DingTalk pushes none of standard cards over Stream; it pushes nothing
-twice by itself.
+refuses is refused here. It offers only what the robot uses: standard cards, cards of templates, and messages of the
+kinds text and markdown. It delivers clicks on cards of templates, and none on standard cards, because DingTalk pushes
+none of those over Stream; it pushes nothing twice by itself.
 
-This file owns the server, tickets, connections and pushes; openapi.py what is called over HTTP, trouble.py what goes
-wrong on purpose.
+This file owns the server, tickets, connections and pushes; openapi.py what is called over HTTP, template_cards.py cards
+of templates, clicks.py what a click says, trouble.py what goes wrong on purpose.
 
 Threads: HTTP, WebSocket and `on_change` run on one daemon thread with its own event loop, and what happens is recorded
 there, so `on_change` must be quick and call nothing here that waits. All other threads use the public methods, which
-return when the thing is done. `acks`, `pushed` and `cards` are replaced, never changed in place: a test may go through
-them while the robot works.
+return when the thing is done. `acks`, `pushed`, `cards` and `clicks` are replaced, never changed in place: a test may
+go through them while the robot works.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from tests.fakes.clicks import CARD_TOPIC, ClickVariant, click_data, find_button, is_pushed
 from tests.fakes.openapi import (
     SEND_CARD,
     SEND_TO_GROUP,
@@ -40,22 +41,34 @@ from tests.fakes.openapi import (
     UPDATE_CARD,
     WEBHOOK,
     OpenApi,
-    json_object,
-    json_or_nothing,
 )
-from tests.fakes.records import Ack, Call, Card, Json
+from tests.fakes.records import Ack, AnyCard, Call, Card, Click, Json, Template, json_object, json_or_nothing
+from tests.fakes.template_cards import (
+    AI_TEMPLATE,
+    CREATE_CARD,
+    STREAM_CARD,
+    UPDATE_INSTANCE,
+    TemplateCards,
+    response_of,
+)
 from tests.fakes.trouble import Fault, Refused, Troubles
 
 __all__ = [
+    "AI_TEMPLATE",
+    "CARD_TOPIC",
+    "CREATE_CARD",
     "MESSAGE_TOPIC",
     "OPEN",
     "SEND_CARD",
     "SEND_TO_GROUP",
     "SEND_TO_PEOPLE",
+    "STREAM_CARD",
     "TOKEN",
     "UPDATE_CARD",
+    "UPDATE_INSTANCE",
     "WEBHOOK",
     "Gateway",
+    "Template",
 ]
 
 T = TypeVar("T")
@@ -64,6 +77,11 @@ Topics = frozenset[tuple[str, str]]
 MESSAGE_TOPIC = "/v1.0/im/bot/messages/get"
 OPEN = "/v1.0/gateway/connections/open"
 TICKET_SECONDS = 90
+CLICK_SECONDS = 2.0  # an answer to a click that comes later is not heard
+
+
+class NobodyListens(AssertionError):
+    """DingTalk has no connection for what is to be pushed."""
 
 
 @dataclass(eq=False)
@@ -76,7 +94,7 @@ class _Connection:
     unacknowledged: set[str] = field(default_factory=set)
 
 
-class Gateway(Troubles, OpenApi):
+class Gateway(Troubles, OpenApi, TemplateCards):
     """DingTalk with one robot; a context manager, or `start()` and `stop()`."""
 
     url = ""
@@ -87,11 +105,12 @@ class Gateway(Troubles, OpenApi):
         client_id: str = "ding-demo",
         client_secret: str = "demo-secret",
         latency: float = 0.0,
-        on_change: Callable[[Card], None] | None = None,
+        on_change: Callable[[AnyCard], None] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         Troubles.__init__(self)
         OpenApi.__init__(self, client_id, client_secret, on_change)
+        TemplateCards.__init__(self)
         # How it behaves; a test may change these at any time.
         self.latency = latency
         self.published = True
@@ -102,7 +121,7 @@ class Gateway(Troubles, OpenApi):
         self.acks: dict[str, Ack] = {}
         self.pushed: dict[str, float] = {}
         self.calls: list[Call] = []
-        self.clicks: list[tuple[Card, Json]] = []
+        self.clicks: list[Click] = []
         self.protocol_errors: list[str] = []
         self._id = uuid.uuid4().hex
         self._tls = tls
@@ -110,6 +129,7 @@ class Gateway(Troubles, OpenApi):
         self._frozen: list[_Connection] = []
         self._tickets: dict[str, tuple[float, Topics]] = {}
         self._asked: dict[str, Json] = {}  # msgId -> what was pushed
+        self._clicked: dict[str, Json] = {}  # headers.messageId -> what was pushed
         self._endpoints["POST", OPEN] = self._open
         self._changes = 0
         self._changed = threading.Condition()
@@ -192,16 +212,18 @@ class Gateway(Troubles, OpenApi):
         """Until at least `count` connections are open that get messages."""
         self.wait_for(lambda: len(self._listening()) >= count, timeout, f"{count} connection(s) that get messages")
 
-    def card_for(self, message_id_or_question: str, timeout: float = 10, state: str | None = None) -> Card:
-        """The newest card with this question as its title, or with this message's id in its buttons."""
+    def card_for(self, message_id_or_question: str, timeout: float = 10, state: str | None = None) -> AnyCard:
+        """The newest card with this question as its title, or (a standard one) this message's id in its buttons."""
 
-        def belongs(card: Card) -> bool:
+        def belongs(card: AnyCard) -> bool:
+            if not isinstance(card, Card):
+                return card.title == message_id_or_question
             values = [json_or_nothing(button.get("value")) for button in card.buttons]
             return card.title == message_id_or_question or any(
                 value.get("message_id") == message_id_or_question for value in values
             )
 
-        def find() -> list[Card]:
+        def find() -> list[AnyCard]:
             newest = next((card for card in reversed(list(self.cards.values())) if belongs(card)), None)
             return [newest] if newest and state in (None, newest.state) else []
 
@@ -240,7 +262,7 @@ class Gateway(Troubles, OpenApi):
         **overrides: Any,
     ) -> str:
         """A person writes to the robot; returns the msgId. `overrides` are payload fields, None takes a field out."""
-        private = f"cid-{self._id}-{sender}"
+        private = self._one_to_one(sender)
         staff_id = f"staff-{sender}" if staff and self.published else None
         session, now = uuid.uuid4().hex, time.time()
         fields: Json = {
@@ -336,19 +358,38 @@ class Gateway(Troubles, OpenApi):
         if frozen:
             self._run(die())
 
-    def click(self, card: Card, rating_label: str) -> bool:
-        """A person clicks a button. A Stream robot is told nothing of it, so this only takes a note: always False."""
-        for button in card.buttons:
-            if button["label"]["text"] == rating_label:
-                self.clicks.append((card, button))
-                self._notify()
-                return False
-        labels = [button["label"]["text"] for button in card.buttons]
-        raise AssertionError(f"the card {card.title!r} has no button {rating_label!r}, only {labels}")
+    def click(
+        self, card: AnyCard, label_or_button_id: str, person: str = "Ann", variant: ClickVariant = "official"
+    ) -> str:
+        """A person clicks a button that this person sees; returns headers.messageId, "" if nothing was pushed.
+
+        Nothing is pushed of standard cards, of cards without callbackType STREAM, of buttons that do not ask the robot,
+        and if no connection subscribed to clicks.
+        """
+        staff_id = f"staff-{person}"
+        button = find_button(card, label_or_button_id, staff_id)
+        frame_id, data = "", {}
+        if is_pushed(card, button):
+            self._staff.setdefault(staff_id, self._one_to_one(person))
+            data = click_data(card, button, staff_id, variant)
+            with contextlib.suppress(NobodyListens):
+                frame_id = self.click_raw(data)
+        self.clicks = [*self.clicks, Click(card, button, person, bool(frame_id), frame_id, data)]
+        self._notify()
+        return frame_id
+
+    def click_raw(self, data: Json) -> str:
+        """Push any data as a click; returns headers.messageId. With the `data` of a Click, that click comes twice."""
+        return self.callback(data, CARD_TOPIC)
+
+    def _one_to_one(self, person: str) -> str:
+        return f"cid-{self._id}-{person}"
 
     def _push(self, kind: str, topic: str, data: Json) -> str:
         leaving = (kind, topic) == ("SYSTEM", "disconnect")
         frame_id = "" if leaving else uuid.uuid4().hex
+        if (kind, topic) == ("CALLBACK", CARD_TOPIC):
+            self._clicked[frame_id] = data
 
         async def send() -> None:
             connection = self._choose((kind, topic) if kind == "CALLBACK" else None)
@@ -377,11 +418,11 @@ class Gateway(Troubles, OpenApi):
     def _choose(self, subscription: tuple[str, str] | None) -> _Connection:
         candidates = self._listening() or self._frozen  # to the sender, a dead peer looks alive
         if not candidates:
-            raise AssertionError(f"no open connection that gets messages; {self._situation()}")
+            raise NobodyListens(f"no open connection that gets messages; {self._situation()}")
         if subscription:
             candidates = [connection for connection in candidates if subscription in connection.topics]
             if not candidates:
-                raise AssertionError(f"nobody subscribed {subscription}, so DingTalk would not push it")
+                raise NobodyListens(f"nobody subscribed {subscription}, so DingTalk would not push it")
         return random.choice(candidates)
 
     async def _send(self, connection: _Connection, content: Any, frame_id: Any, msg_id: Any = None) -> None:
@@ -450,6 +491,22 @@ class Gateway(Troubles, OpenApi):
         connection.unacknowledged.remove(frame_id)
         record = Ack(code, str(ack.get("message", "")), data, time.monotonic(), connection.id)
         self.acks = self.acks | {frame_id: record}
+        return self._hear_answer(frame_id, record) if frame_id in self._clicked else ""
+
+    def _hear_answer(self, frame_id: str, ack: Ack) -> str:
+        """Let the answer to a click take effect, or say what is wrong with it."""
+        took = ack.at - self.pushed[frame_id]
+        if took > CLICK_SECONDS:
+            return f"a click was answered after {took:.1f} s"
+        if ack.code != 200:
+            return ""
+        clicked = self._clicked[frame_id]
+        try:
+            self._apply_answer(response_of(ack.data), clicked.get("outTrackId"), str(clicked.get("userId", "")))
+        except ValueError as exc:
+            return f"not an answer to a click ({exc})"
+        except Refused as refused:
+            return f"not an answer to a click ({refused.body['message']})"
         return ""
 
     # ---- HTTP

@@ -1,8 +1,9 @@
 """The HTTP side of the stand-in DingTalk: access tokens, standard cards, the robot's messages, session webhooks.
 
-It owns who and what DingTalk knows (people, groups, webhook sessions, cards) and decides about every call; how calls
-arrive and what goes wrong on the way is not its business. Calls are decided on the gateway's own thread, one after the
-other; any thread may read what happened and change how it behaves.
+It owns who and what DingTalk knows (people, groups, webhook sessions, cards) and decides about every call; those about
+cards of templates it leaves to template_cards.py. How calls arrive and what goes wrong on the way is not its business.
+Calls are decided on the gateway's own thread, one after the other; any thread may read what happened and change how it
+behaves.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from tests.fakes.records import Card, CardState, Json, SentMessage, WebhookMessage
+from tests.fakes.records import (
+    AnyCard,
+    Card,
+    CardState,
+    Json,
+    SentMessage,
+    WebhookMessage,
+    json_object,
+    json_or_nothing,
+)
+from tests.fakes.template_cards import CREATE_CARD, STREAM_CARD, UPDATE_INSTANCE
 from tests.fakes.trouble import Refused
 
 TOKEN = "/v1.0/oauth2/accessToken"
@@ -24,7 +35,10 @@ UPDATE_CARD = "/v1.0/im/robots/interactiveCards"
 SEND_TO_GROUP = "/v1.0/robot/groupMessages/send"
 SEND_TO_PEOPLE = "/v1.0/robot/oToMessages/batchSend"
 WEBHOOK = "/robot/sendBySession"
-WITH_TOKEN = frozenset({SEND_CARD, UPDATE_CARD, SEND_TO_GROUP, SEND_TO_PEOPLE})  # these use up the month, too
+# These use up the month, too.
+WITH_TOKEN = frozenset(
+    {SEND_CARD, UPDATE_CARD, SEND_TO_GROUP, SEND_TO_PEOPLE, CREATE_CARD, UPDATE_INSTANCE, STREAM_CARD}
+)
 TOKEN_SECONDS = 7200
 WEBHOOK_BYTES = 20_000
 MSG_PARAM_BYTES = 15_000
@@ -36,7 +50,7 @@ MESSAGE_FIELDS = {"text": ["content"], "markdown": ["text", "title"]}
 
 
 class OpenApi:
-    def __init__(self, client_id: str, client_secret: str, on_change: Callable[[Card], None] | None) -> None:
+    def __init__(self, client_id: str, client_secret: str, on_change: Callable[[AnyCard], None] | None) -> None:
         self.client_id, self.client_secret, self.on_change = client_id, client_secret, on_change
         # How it behaves; a test may change these at any time.
         self.month_limit: int | None = None
@@ -44,7 +58,7 @@ class OpenApi:
         self.repeated_card: Literal["refuse", "accept"] = "refuse"  # nobody knows what DingTalk does
         self.flow_controlled: set[str] = set()
         # What happened.
-        self.cards: dict[str, Card] = {}
+        self.cards: dict[str, AnyCard] = {}
         self.webhooks: list[WebhookMessage] = []
         self.sent: list[SentMessage] = []
         self.month_calls = 0
@@ -154,7 +168,7 @@ class OpenApi:
 
     def _update_card(self, _: web.Request, body: Json) -> Json:
         card = self.cards.get(str(body.get("cardBizId")))
-        if card is None:
+        if not isinstance(card, Card):
             raise Refused(400, "cardInstance.notExist", "cardBizId")
         card.states.append(_card_state(body))
         return self._accept(card)
@@ -217,25 +231,6 @@ class OpenApi:
             raise Refused(200, "40035", "不合法的参数")
         self.webhooks.append(WebhookMessage(conversation, body, time.monotonic(), kind, text))
         return {"errcode": 0, "errmsg": "ok"}
-
-
-def json_object(text: Any) -> Json:
-    """Strict: one object, and none of the constants that only Python knows."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
-    value = json.loads(text, parse_constant=refuse) if isinstance(text, str) else None
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def json_or_nothing(text: Any) -> Json:
-    try:
-        return json_object(text.decode() if isinstance(text, bytes) else text)
-    except (ValueError, RecursionError):
-        return {}
 
 
 def _text(kind: str, parts: Any) -> str | None:

@@ -8,14 +8,12 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from tests.fakes import gateway as gateway_module
 from tests.fakes.certificates import PrivateCA
@@ -30,107 +28,11 @@ from tests.fakes.gateway import (
     WEBHOOK,
     Gateway,
 )
-
-SECRETS = {"clientId": "ding-demo", "clientSecret": "demo-secret"}
-MESSAGES = {"type": "CALLBACK", "topic": MESSAGE_TOPIC}
-
-
-class Robot:
-    """The least that can talk to the gateway."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-        self.http = requests.Session()
-        self.http.trust_env = False
-        self.sockets = ExitStack()
-        self.token = ""
-
-    def close(self) -> None:
-        self.sockets.close()
-        self.http.close()
-
-    def call(self, method: str, path: str, body: Any, timeout: float = 5, **headers: str) -> requests.Response:
-        headers = {"x-acs-dingtalk-access-token": self.token, "Accept": "application/json"} | headers
-        url = path if path.startswith("http") else self.gateway.url + path
-        return self.http.request(method, url, json=body, headers=headers, timeout=timeout)
-
-    def open(self, *subscriptions: dict[str, str]) -> str:
-        answer = self.call("POST", OPEN, {**SECRETS, "subscriptions": subscriptions or [MESSAGES]}).json()
-        return f"{answer['endpoint']}?ticket={answer['ticket']}"
-
-    def connect(self, *subscriptions: dict[str, str]) -> ClientConnection:
-        count = self.gateway.connections() + 1
-        socket = self.enter(self.open(*subscriptions))
-        self.gateway.wait_for(lambda: self.gateway.connections() == count)
-        return socket
-
-    def enter(self, uri: str, **options: Any) -> ClientConnection:
-        # Without a limit of the queue: frames that nobody reads must not hold up the closing.
-        return self.sockets.enter_context(connect(uri, proxy=None, max_queue=None, **options))
-
-    def log_in(self) -> None:
-        self.token = self.call("POST", TOKEN, {"appKey": "ding-demo", "appSecret": "demo-secret"}).json()["accessToken"]
-
-    def send(self, **changes: Any) -> requests.Response:
-        body = {
-            "cardTemplateId": "StandardCard",
-            "robotCode": "ding-demo",
-            "cardBizId": "card-1",
-            "cardData": card_data("thinking"),
-            **changes,
-        }
-        return self.call("POST", SEND_CARD, {name: value for name, value in body.items() if value is not None})
-
-    def write(self, path: str, msg_key: str, msg_param: Any, **where: Any) -> requests.Response:
-        param = msg_param if isinstance(msg_param, str) else json.dumps(msg_param)
-        body = {"robotCode": "ding-demo", "msgKey": msg_key, "msgParam": param, **where}
-        return self.call("POST", path, {name: value for name, value in body.items() if value is not None})
-
-    def update(self, card_id: str, data: str) -> requests.Response:
-        return self.call("PUT", UPDATE_CARD, {"cardBizId": card_id, "cardData": data})
-
-
-def card_data(text: str, *buttons: dict[str, Any], title: str = "why?") -> str:
-    contents: list[dict[str, Any]] = [{"type": "markdown", "text": text, "id": "m"}]
-    if buttons:
-        contents.append({"type": "action", "actions": list(buttons), "id": "a"})
-    return json.dumps({"config": {}, "header": {"title": {"type": "text", "text": title}}, "contents": contents})
+from tests.fakes.robot import SECRETS, Robot, ack, card_data, code, message, receive
 
 
 def rating(label: str, message_id: str) -> dict[str, Any]:
     return {"type": "button", "label": {"text": label}, "value": json.dumps({"message_id": message_id})}
-
-
-def ack(frame: dict[str, Any], **changes: Any) -> str:
-    headers = {"contentType": "application/json", "messageId": frame["headers"].get("messageId")}
-    return json.dumps({"code": 200, "message": "OK", "headers": headers, "data": '{"response": null}', **changes})
-
-
-def receive(socket: ClientConnection) -> dict[str, Any]:
-    frame: dict[str, Any] = json.loads(socket.recv(timeout=5))
-    return frame
-
-
-def message(socket: ClientConnection) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(receive(socket)["data"])
-    return data
-
-
-def code(response: requests.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["code"]
-
-
-@pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    with Gateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def robot(gateway: Gateway) -> Iterator[Robot]:
-    robot = Robot(gateway)
-    yield robot
-    robot.close()
 
 
 # ---- opening
@@ -500,8 +402,11 @@ def test_the_life_of_a_card(robot: Robot, conversation: str) -> None:
     assert changes == [("thinking", "thinking"), ("growing", "Because"), ("final", "Because.")]
     assert [state.text for state in card.states] == ["thinking", "Because", "Because."]
     assert card.created_at <= card.states[1].at <= card.states[2].at
-    assert robot.gateway.click(card, "Good") is False
-    assert [(clicked.id, button["label"]["text"]) for clicked, button in robot.gateway.clicks] == [("card-1", "Good")]
+    assert card.labels == ["Good"]
+    assert robot.gateway.click(card, "Good", person="Bob") == ""
+    [click] = robot.gateway.clicks
+    assert (click.card, click.button["label"]["text"], click.person) == (card, "Good", "Bob")
+    assert (click.delivered, click.frame_id) == (False, "")
     with pytest.raises(AssertionError, match="no button 'Bad'"):
         robot.gateway.click(card, "Bad")
 
