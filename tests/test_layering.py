@@ -25,30 +25,64 @@ META_IMPORTS: dict[str, set[str]] = {
     "limiter": set(),
     "lock": set(),
     "answer": set(),
-    "reply": {"texts"},
+    "commands": set(),
+    "markdown": set(),
+    "reply": {"models", "texts"},
     "pool": {"timing"},
+    "one_thread": {"timing"},
     "host": {"answer", "models"},
-    "store": {"host", "lock", "models", "reply", "timing"},
+    "database": {"host", "lock", "timing"},
+    "store": {"database", "host", "models", "reply"},
+    "sessions": {"models", "store"},
+    "ratings": {"host", "models", "one_thread", "store", "timing"},
     "budget": {"host", "store"},
     "config": {"host", "models"},
     "delivery": {"answer", "reply"},
     "worker": {"host", "models", "pool", "timing"},
     "outbox": {"delivery", "host", "limiter", "models", "pool", "reply", "timing"},
-    "robot": {
+    "questions": {
         "answer",
-        "budget",
         "delivery",
-        "health",
         "host",
-        "limiter",
+        "markdown",
         "models",
-        "outbox",
+        "one_thread",
         "reply",
         "store",
         "timing",
         "worker",
     },
-    "__init__": {"health", "host", "models", "reply", "robot", "store", "texts", "timing"},
+    "robot": {
+        "budget",
+        "commands",
+        "delivery",
+        "health",
+        "host",
+        "limiter",
+        "models",
+        "one_thread",
+        "outbox",
+        "questions",
+        "ratings",
+        "reply",
+        "sessions",
+        "store",
+        "texts",
+        "timing",
+    },
+    "__init__": {
+        "commands",
+        "health",
+        "host",
+        "markdown",
+        "models",
+        "ratings",
+        "reply",
+        "robot",
+        "store",
+        "texts",
+        "timing",
+    },
 }
 TYPE_IMPORTS: dict[str, set[str]] = {
     "cards": set(),
@@ -60,30 +94,51 @@ TYPE_IMPORTS: dict[str, set[str]] = {
     "logs": set(),
     "lifecycle": set(),
     "api": {"network"},
-    "reply": {"api", "cards", "ladder", "messages"},
-    "handler": {"api", "cards", "ladder", "logs", "messages", "network", "reply"},
+    "clicks": {"cards"},
+    "template": {"cards"},
+    "standard_card": {"cards", "messages"},
+    "ai_card": {"api", "messages", "template"},
+    "plain": {"api", "cards", "messages"},
+    "reply": {"ai_card", "api", "ladder", "messages", "plain", "standard_card", "template"},
+    "card_handler": {"ai_card", "api", "clicks", "logs", "template"},
+    "handler": {
+        "api",
+        "card_handler",
+        "cards",
+        "config",
+        "ladder",
+        "logs",
+        "messages",
+        "network",
+        "reply",
+        "template",
+    },
     "stream_client": {"api", "frames", "logs", "network"},
     "client_manager": {"api", "stream_client"},
     "loader": {"client_manager", "config", "handler", "stream_client"},
     "__init__": {"client_manager", "handler", "loader"},
 }
 # What is imported for the type checker only, and makes no arrow.
-META_HINTS = {"robot": {"config"}}
-TYPE_HINTS = {"__init__": {"handler"}, "client_manager": {"stream_client"}}
+META_HINTS = {"questions": {"config"}, "ratings": {"config"}, "robot": {"config"}}
+TYPE_HINTS = {"__init__": {"handler"}, "client_manager": {"stream_client"}, "template": {"config"}}
 # Packages that are not Python's own. `jit` is JitNode's.
 META_PACKAGES = {"config": {"pydantic"}, "host": {"jit"}}
 TYPE_PACKAGES = {
+    "ai_card": {"dingtalk_stream"},
     "api": {"dingtalk_stream"},
+    "card_handler": {"dingtalk_stream"},
     "client_manager": {"dingtalk_stream"},
     "config": {"pydantic"},
     "frames": {"dingtalk_stream"},
     "handler": {"dingtalk_stream"},
     "messages": {"dingtalk_stream"},
     "network": {"certifi", "python_socks", "urllib3"},
+    "plain": {"dingtalk_stream"},
     "reply": {"dingtalk_stream"},
+    "standard_card": {"dingtalk_stream"},
     "stream_client": {"dingtalk_stream", "websockets"},
 }
-ASYNCHRONOUS = {"handler.py", "stream_client.py", "client_manager.py"}
+ASYNCHRONOUS = {"handler.py", "card_handler.py", "stream_client.py", "client_manager.py"}
 POSIX_MODULES = {
     "crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
     "termios", "tty", "uvloop",
@@ -231,7 +286,7 @@ def test_only_host_touches_the_app() -> None:
     assert found == {"imRobots/Meta/host.py"}
 
 
-def test_coroutines_are_in_three_files_only() -> None:
+def test_coroutines_are_in_four_files_only() -> None:
     kinds = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
     found = {path for path in SOURCES for _ in places(path, kinds)}
     assert {path.name for path in found} == ASYNCHRONOUS

@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dingtalk_stream
@@ -98,6 +99,8 @@ ADDED: list[tuple[Callable[..., Any], list[str]]] = [
     (ClientManager.report, ["self", "state=None"]),
     (TextHandler.close, ["self", "deadline"]),
     (TextHandler.status, ["self"]),
+    (TextHandler.exportFeedback, ["self", "since=None"]),
+    (ClientManager.exportFeedback, ["self", "since=None"]),
 ]
 
 
@@ -117,6 +120,11 @@ def test_a_new_loader_and_a_new_manager_look_like_the_references() -> None:
 
 def test_the_text_handler_is_a_handler_of_the_sdk() -> None:
     assert issubclass(TextHandler, dingtalk_stream.ChatbotHandler)
+
+
+def test_the_text_handler_brings_the_handler_of_clicks() -> None:
+    handler = TextHandler(SimpleNamespace(fullName="bots.helpdesk"), {"agent": "aiagents.ragTest"})
+    assert isinstance(handler.card_handler, dingtalk_stream.CallbackHandler)
 
 
 def test_the_modules_of_the_reference_hold_its_classes() -> None:

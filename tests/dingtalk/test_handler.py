@@ -28,7 +28,7 @@ from tests.dingtalk.helpers import (
     soon,
 )
 from tests.fakes.agents import ReferenceAgent
-from tests.fakes.gateway import SEND_CARD, SEND_TO_GROUP, TOKEN, UPDATE_CARD, WEBHOOK, Gateway
+from tests.fakes.gateway import CREATE_CARD, SEND_CARD, SEND_TO_GROUP, TOKEN, UPDATE_CARD, WEBHOOK, Gateway
 from tests.fakes.host import FakeHost
 
 MakeHandler = Callable[..., TextHandler]
@@ -92,7 +92,8 @@ async def test_process_says_so_when_no_answer_could_be_sent(
     gateway: Gateway, make_handler: MakeHandler, receive: Receive
 ) -> None:
     message = receive()
-    gateway.refuse(SEND_CARD, status=400, code="param.error", times=99)
+    for path in (SEND_CARD, CREATE_CARD):
+        gateway.refuse(path, status=400, code="param.error", times=99)
     gateway.refuse(WEBHOOK, status=200, code="300001", times=99)
     gateway.refuse(SEND_TO_GROUP, status=400, code="bot.stopped", times=99)
     code, _ = await process(make_handler(), message)
@@ -451,12 +452,25 @@ def test_a_token_is_fetched_before_the_first_message(gateway: Gateway, make_hand
 def test_wrong_credentials_do_not_keep_the_client_from_starting(
     gateway: Gateway, make_handler: MakeHandler, log: Log
 ) -> None:
-    handler = make_handler()
+    handler = make_handler(cardType="ai")
     handler.dingtalk_client = StreamClient(Credential(CLIENT_ID, "wrong-secret"))
     handler.pre_start()
     eventually(lambda: log.lines(containing="token"), "a line in the log")
     assert log.lines("warning", "error", "exception") == [], "the connection, which fails too, is what tells"
     assert log.lines(containing="wrong-secret") == []
+
+
+@pytest.mark.parametrize(
+    ("config", "warned"),
+    [({}, True), ({"cardType": "ai"}, False), ({"cardType": "markdown"}, False), ({"feedbackButtons": False}, False)],
+)
+def test_buttons_that_nobody_hears_of_are_warned_about_at_each_start(
+    gateway: Gateway, make_handler: MakeHandler, log: Log, config: dict[str, Any], warned: bool
+) -> None:
+    make_handler(**config).pre_start()
+    lines = log.lines("warning")
+    assert len(lines) == warned
+    assert all(part in line for line in lines for part in (ELEMENT, "cardType", "feedbackButtons", "/good"))
 
 
 def test_the_api_has_the_credentials_of_the_client_that_the_handler_belongs_to(make_handler: MakeHandler) -> None:

@@ -65,7 +65,10 @@ def test_what_is_wrong_with_one_message_closes_nothing(make: MakeLadder, log: Lo
 
 @pytest.mark.parametrize(
     ("cause", "how_long"),
-    [("permission", "ten minutes"), ("address", "ten minutes"), ("quota", "month"), ("unknown", "configuration")],
+    [
+        *(("permission", "ten minutes"), ("template", "ten minutes"), ("address", "ten minutes")),
+        *(("quota", "month"), ("unknown", "configuration")),
+    ],
 )
 def test_a_closed_rung_says_what_it_lacks_and_the_log_for_how_long(
     make: MakeLadder, log: Log, cause: str, how_long: str
@@ -76,11 +79,11 @@ def test_a_closed_rung_says_what_it_lacks_and_the_log_for_how_long(
     assert not ladder.is_open(RUNG)
     assert ladder.closed() == {RUNG: "no: some.code"}
     assert ladder.is_open("another card")
-    for part in (ELEMENT, RUNG, "markdown", how_long, "no: some.code"):
+    for part in (ELEMENT, f"without {RUNG} cards", how_long, "no: some.code"):
         assert part in log.lines("error")[0]
 
 
-@pytest.mark.parametrize("cause", ["permission", "address"])
+@pytest.mark.parametrize("cause", ["permission", "template", "address"])
 def test_what_somebody_may_mend_is_tried_again_after_ten_minutes(
     make: MakeLadder, clock: SimpleNamespace, cause: str
 ) -> None:
@@ -95,7 +98,7 @@ def test_what_somebody_may_mend_is_tried_again_after_ten_minutes(
     assert not ladder.is_open(RUNG), "and closes anew"
 
 
-@pytest.mark.parametrize("cause", ["permission", "address"])
+@pytest.mark.parametrize("cause", ["permission", "template", "address"])
 def test_what_somebody_may_mend_is_tried_again_after_a_restart(make: MakeLadder, cause: str) -> None:
     refuse(make(), cause)
     assert make().is_open(RUNG)

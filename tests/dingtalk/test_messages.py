@@ -96,9 +96,11 @@ def broken(sample: Any) -> Iterator[Any]:
 def check(data: dict[str, Any]) -> IncomingMessage:
     """What holds for every message that was ever read."""
     message = read_message(data, fallback_id="frame-1")
-    for text in (message.message_id, message.conversation_id, message.session, message.sender_name, message.text):
+    for text in (message.message_id, message.conversation_id, message.sender_id, message.sender_name, message.text):
         assert isinstance(text, str)
-    assert message.session, "a message without a session could not be put in order"
+    assert isinstance(message.quote, str)
+    assert message.sender_id, "a message without a sender could not be put in order"
+    assert message.session == "", "it is the robot's to say"
     assert message.message_id, "a message without an id could not be recognized"
     assert message.problem in ("", "unsupported", "empty", "quota")
     assert message.text.strip() == message.text
@@ -113,7 +115,7 @@ def test_a_text_message_is_read_field_by_field() -> None:
     assert read_message(data) == IncomingMessage(
         message_id="msgrK2xxxxU+riw==",
         conversation_id="cid6EUxxxxsg==",
-        session="0147xxxx8602",
+        sender_id="0147xxxx8602",
         sender_name="小钉",
         text="你好",
         problem="",
@@ -182,7 +184,7 @@ def test_a_withheld_text_is_a_quota_problem_under_both_documented_names(name: st
 
 
 @pytest.mark.parametrize(
-    ("changes", "session"),
+    ("changes", "sender"),
     [
         ({}, "0147xxxx8602"),
         ({"senderStaffId": None}, "$:LWCP_v1:$sender"),
@@ -193,8 +195,36 @@ def test_a_withheld_text_is_a_quota_problem_under_both_documented_names(name: st
         ({"senderStaffId": None, "senderId": None, "conversationId": None}, "msgrK2xxxxU+riw=="),
     ],
 )
-def test_the_session_is_the_staff_id_or_else_the_next_best(changes: dict[str, Any], session: str) -> None:
-    assert check(payload(**changes)).session == session
+def test_the_sender_is_the_staff_id_or_else_the_next_best(changes: dict[str, Any], sender: str) -> None:
+    assert check(payload(**changes)).sender_id == sender
+
+
+@pytest.mark.parametrize(
+    ("replied", "quote"),
+    [
+        ({"msgType": "text", "content": {"text": " Before? "}}, "Before?"),
+        ({"msgType": "text", "content": " Before? "}, "Before?"),
+        ({"msgType": "text", "content": json.dumps({"text": "Before?"})}, "Before?"),
+        (
+            {"msgType": "richText", "content": {"richText": [{"text": "one"}, {"img": 5}, {"content": "two"}]}},
+            "one\ntwo",
+        ),
+        ({"msgType": "audio", "content": {"recognition": "Heard?"}}, "Heard?"),
+        ({"msgType": "file", "content": {"fileName": "report.pdf"}}, "report.pdf"),
+        ({"msgType": "text", "content": {"text": "x" * 5000}}, "x" * 4000),
+        ({"msgType": "picture", "content": {"downloadCode": "mIof"}}, ""),
+        ({"msgType": "interactiveCard"}, ""),
+        ({"content": "[" * 100_000}, "[" * 4000),
+        ("report.pdf", ""),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["text", "richText"])
+def test_what_a_message_answers_to_is_read_as_far_as_it_is_told(kind: str, replied: Any, quote: str) -> None:
+    content = {"content": "And now?"} if kind == "text" else {"richText": [{"text": "And now?"}]}
+    field = "text" if kind == "text" else "content"
+    message = check(payload(**{"text": None, "msgtype": kind, field: {**content, "repliedMsg": replied}}))
+    assert (message.text, message.quote) == ("And now?", quote)
 
 
 def test_a_message_without_an_id_has_that_of_its_frame() -> None:
@@ -204,7 +234,7 @@ def test_a_message_without_an_id_has_that_of_its_frame() -> None:
 
 
 @pytest.mark.parametrize("kind", CONTENTS)
-def test_no_broken_field_raises_or_makes_a_message_without_session(kind: str) -> None:
+def test_no_broken_field_raises_or_makes_a_message_without_sender(kind: str) -> None:
     count = 0
     for data in broken(payload(**CONTENTS[kind])):
         check(data)

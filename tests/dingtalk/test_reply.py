@@ -10,13 +10,24 @@ import pytest
 from dingtalk_stream import CallbackMessage, Credential
 
 from imRobots.dingTalkStreamType import TextHandler, cards
+from imRobots.dingTalkStreamType.ai_card import is_ai_card
 from imRobots.dingTalkStreamType.api import Api
+from imRobots.dingTalkStreamType.config import CardVariables
 from imRobots.dingTalkStreamType.ladder import Ladder
 from imRobots.dingTalkStreamType.messages import chatbot_message
-from imRobots.dingTalkStreamType.reply import STANDARD_CARD, DingTalkReply
+from imRobots.dingTalkStreamType.reply import DingTalkReply
+from imRobots.dingTalkStreamType.template import Template
 from imRobots.Meta import RateLimited, ReplyRefused, Store, TransportError, Unconfirmed, texts_for
 from tests.dingtalk.helpers import CLIENT_ID, CLIENT_SECRET, ELEMENT, payload
-from tests.fakes.gateway import SEND_CARD, SEND_TO_GROUP, SEND_TO_PEOPLE, UPDATE_CARD, WEBHOOK, Gateway
+from tests.fakes.gateway import (
+    CREATE_CARD,
+    SEND_CARD,
+    SEND_TO_GROUP,
+    SEND_TO_PEOPLE,
+    UPDATE_CARD,
+    WEBHOOK,
+    Gateway,
+)
 
 TEXTS = texts_for("en-US", "")
 OUTSIDER = {"senderStaffId": None}
@@ -41,12 +52,14 @@ class Webhook:
 
 
 class Sender:
-    """The handler as a reply sees it. `sent` and `updated` are what a subclass may answer with."""
+    """The handler as a reply sees it, without AI cards. `sent` and `updated` are what a subclass may answer with."""
 
     def __init__(self, sent: Any = "card-1", updated: Any = DONE, api: Any = None) -> None:
         self._sent, self._updated = sent, updated
         self.api = api or Webhook()
         self.ladder = Ladder(ELEMENT, {}, Store())
+        self.template = Template("a-template", CardVariables())
+        self.rungs = ("standard",)
         self.cards: list[dict[str, Any]] = []
         self.updates: list[tuple[str, dict[str, Any]]] = []
 
@@ -422,34 +435,74 @@ def test_a_card_that_surely_did_not_go_out_is_not_looked_for(gateway: Gateway, a
     assert [message.text for message in gateway.said()] == ["Because."]
 
 
-# ---- closed rungs
+# ---- down the ladder, and closed rungs
+
+
+def refuse_cards(gateway: Gateway, status: int, code: str, times: int = 1) -> None:
+    """Refuse the first cards of both kinds."""
+    for path in (SEND_CARD, CREATE_CARD):
+        gateway.refuse(path, status=status, code=code, times=times)
+
+
+def sent_cards(gateway: Gateway) -> tuple[int, int]:
+    """How many first cards of each kind were tried."""
+    return gateway.count(SEND_CARD), gateway.count(CREATE_CARD)
+
+
+def test_where_a_standard_card_is_refused_an_ai_card_takes_its_place(gateway: Gateway, ask: ReplyTo) -> None:
+    reply = ask()
+    gateway.refuse(SEND_CARD, status=400, code="param.error")
+    handle = reply.open("why?")
+    [card] = gateway.cards.values()
+    assert is_ai_card(str(handle)) and card.id == handle
+    while reply.finish(handle, "Because.", "answered"):
+        continue
+    assert (card.text, card.state) == ("Because.", "final")
+    assert gateway.said() == []
+
+
+@pytest.mark.parametrize(
+    ("card_type", "tried"), [("standard", (1, 1)), ("ai", (0, 1)), ("markdown", (0, 0))], ids=["standard", "ai", "none"]
+)
+def test_the_configuration_says_where_the_ladder_begins(
+    gateway: Gateway, make_handler: MakeHandler, receive: Receive, card_type: str, tried: tuple[int, int]
+) -> None:
+    refuse_cards(gateway, 403, "Forbidden.AccessDenied.AccessTokenPermissionDenied")
+    handler = make_handler(cardType=card_type)
+    for number in range(2):
+        reply = DingTalkReply(handler, chatbot_message(receive("why?").data), "why?", TEXTS)
+        if number == 0 and card_type != "markdown":
+            with pytest.raises(ReplyRefused):
+                reply.open("why?")
+        else:
+            assert reply.open("why?") is None
+    assert sent_cards(gateway) == tried
 
 
 def test_cards_that_are_refused_for_the_application_are_not_tried_again(gateway: Gateway, ask: ReplyTo) -> None:
-    gateway.refuse(SEND_CARD, status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+    refuse_cards(gateway, 403, "Forbidden.AccessDenied.AccessTokenPermissionDenied")
     with pytest.raises(ReplyRefused):
         ask().open("why?")
     assert ask().open("why?") is None
-    assert gateway.count(SEND_CARD) == 1
+    assert sent_cards(gateway) == (1, 1)
 
 
 def test_an_unknown_refusal_closes_the_cards_when_a_second_conversation_hears_it(
     gateway: Gateway, ask: ReplyTo
 ) -> None:
-    gateway.refuse(SEND_CARD, status=400, code="app.tooNew", times=9)
+    refuse_cards(gateway, 400, "app.tooNew", times=9)
     for conversation in ("cid-1", "cid-1", "cid-2"):
         with pytest.raises(ReplyRefused):
             ask(conversation=conversation).open("why?")
     assert ask(conversation="cid-1").open("why?") is None
-    assert gateway.count(SEND_CARD) == 3
+    assert sent_cards(gateway) == (3, 3)
 
 
 def test_a_card_that_arrived_clears_the_suspicion(gateway: Gateway, ask: ReplyTo) -> None:
     for conversation in ("cid-1", "cid-2", "cid-1"):
         gateway.refuse(SEND_CARD, status=400, code="app.tooNew")
-        with pytest.raises(ReplyRefused):
-            ask(conversation=conversation).open("why?")
-        assert ask(conversation="cid-3").open("why?")
+        assert is_ai_card(str(ask(conversation=conversation).open("why?")))
+        assert not is_ai_card(str(ask(conversation="cid-3").open("why?")))
 
 
 def test_no_refusal_of_an_update_closes_the_cards(gateway: Gateway) -> None:
@@ -464,4 +517,4 @@ def test_no_refusal_of_an_update_closes_the_cards(gateway: Gateway) -> None:
             ):
                 with pytest.raises(ReplyRefused):
                     update()
-        assert sender.ladder.is_open(STANDARD_CARD)
+        assert sender.ladder.closed() == {}

@@ -223,13 +223,15 @@ GARBAGE: list[Any] = [
 ]
 
 
-def test_garbage_is_survived_on_the_same_connection(gateway: Gateway, connected: Connect) -> None:
+def test_garbage_is_survived_on_the_same_connection(gateway: Gateway, connected: Connect, log: Log) -> None:
     mailbox = Mailbox()
     connected(mailbox)
     for garbage in GARBAGE:
         gateway.push(garbage)
     gateway.push(frame(message_id="bad-data", data="not json"))
-    assert gateway.wait_for(lambda: gateway.acks.get("bad-data")).code == 500
+    assert gateway.wait_for(lambda: gateway.acks.get("bad-data")).code == 400
+    line = log.lines("warning")[-1]
+    assert MESSAGE_TOPIC in line and "refused" in line and "not json" not in line
     write_and_wait(gateway, mailbox, "still there?")
     assert (opened(gateway), gateway.connections()) == (1, 1)
 
