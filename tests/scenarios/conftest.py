@@ -88,6 +88,10 @@ class Scene:
         """The first such record."""
         return eventually(lambda: self.host.logged(level, containing), f"{containing!r} in the log")[0]
 
+    def warnings(self) -> list[Any]:
+        """But for the one about the buttons of standard cards, which every start brings."""
+        return [record for record in self.host.logged("warning") if "feedbackButtons" not in record.message]
+
     def drop(self) -> None:
         self.gateway.drop_connections()
 

@@ -73,7 +73,7 @@ def test_a_ping_is_echoed(scene: Scene) -> None:
     ping = gateway.system("ping", {"opaque": "123-dsfs"})
     ack = gateway.wait_for(lambda: gateway.acks.get(ping))
     assert (ack.code, json.loads(ack.data)) == (200, {"opaque": "123-dsfs"})
-    assert not scene.host.logged("warning")
+    assert not scene.warnings()
 
 
 @pytest.mark.parametrize(

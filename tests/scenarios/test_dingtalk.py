@@ -9,7 +9,7 @@ import pytest
 
 from tests.contracts.im_type import IMTypeContract
 from tests.fakes.agents import ERROR_EVENT, SIDE_EVENTS, DocumentedAgent, HiddenAgent, ReferenceAgent
-from tests.fakes.gateway import Gateway
+from tests.fakes.gateway import CREATE_CARD, SEND_CARD, Gateway
 from tests.scenarios.conftest import DEMO, Scene
 
 ENGLISH = ["😄 Very Helpful", "😊 Helpful", "🙂 Somewhat Helpful", "😅 Not Helpful"]
@@ -56,7 +56,7 @@ def test_the_language_can_be_fixed(scene: Scene) -> None:
 
 def test_a_click_on_a_standard_card_reaches_nobody(scene: Scene) -> None:
     scene.boot().say("What is it?")
-    assert scene.gateway.click(scene.card("What is it?"), ENGLISH[0]) is False
+    assert scene.gateway.click(scene.card("What is it?"), ENGLISH[0]) == ""
 
 
 @pytest.mark.parametrize("group", [True, False])
@@ -218,7 +218,7 @@ def test_what_an_agent_said_before_it_failed_is_kept(scene: Scene) -> None:
 
 
 def test_a_waiting_question_shows_its_place(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imRobots.Meta.robot._PLACE_AFTER", (0.01,))
+    monkeypatch.setattr("imRobots.Meta.questions._PLACE_AFTER", (0.01,))
     gate = threading.Event()
     scene.agent(ReferenceAgent("Hello!", gate=gate))
     scene.boot(maxConcurrency=1)
@@ -301,7 +301,8 @@ def test_a_server_that_disconnects_gets_a_new_connection_first(scene: Scene, mon
 
 
 def test_a_card_that_is_refused_becomes_markdown(scene: Scene) -> None:
-    scene.gateway.refuse("interactiveCards/send", status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+    for path in (SEND_CARD, CREATE_CARD):
+        scene.gateway.refuse(path, status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
     scene.boot().say("What is it?")
     assert scene.sentence() == "@staff-Ann  \nHello!"
     assert scene.host.logged("error", "AccessTokenPermissionDenied")

@@ -44,7 +44,7 @@ def test_the_next_question_of_the_session_waits_for_the_old_run(scene: Scene) ->
 
 
 def test_it_waits_no_longer_than_it_may(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imRobots.Meta.robot._RELEASE_SECONDS", 0.2)
+    monkeypatch.setattr("imRobots.Meta.questions._RELEASE_SECONDS", 0.2)
     gate = threading.Event()
     scene.agent(ReferenceAgent("never", gate=gate))
     scene.boot(maxConcurrency=4, agentTimeout=0.2)

@@ -14,7 +14,8 @@ from tests.scenarios.conftest import Scene
 
 KEYS = {
     "state", "since", "last_frame_age", "last_pong_age", "reconnects", "received", "answered", "failed", "declined",
-    "duplicate", "in_flight", "queued", "abandoned", "unsent", "calls", "month", "closed",
+    "duplicate", "in_flight", "queued", "abandoned", "unsent", "calls", "month", "closed", "clicks",
+    "rated",
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_where_threads_have_users_of_their_own_agents_run_side_by_side(scene: Sc
     for name in ("Ann", "Bob", "Cem"):
         assert scene.card(f"Who am I, {name}?").text == "Hello!"
     assert all(call.user is call.user_at_end for call in agent.calls)
-    assert not scene.host.logged("warning")
+    assert not scene.warnings()
 
 
 @pytest.mark.parametrize("options", [{"element_has_env": False}, {"element_has_env": True}])

@@ -11,7 +11,7 @@ import dingtalk_stream.utils
 import pytest
 
 from tests.fakes.certificates import PrivateCA
-from tests.fakes.gateway import OPEN, SEND_CARD, Gateway
+from tests.fakes.gateway import CREATE_CARD, OPEN, SEND_CARD, Gateway
 from tests.fakes.proxies import HttpProxy, Socks5Proxy
 from tests.scenarios.conftest import Scene, staged
 
@@ -150,7 +150,8 @@ def test_no_secret_is_in_any_log_at_any_level(
             gateway.trouble("/robot/sendBySession", kind)
         gateway.expire_tokens()
         assert answered(secure, "In trouble?")
-        gateway.refuse(SEND_CARD, status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+        for path in (SEND_CARD, CREATE_CARD):
+            gateway.refuse(path, status=403, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
         secure.say("Without a card?")
         assert "Hello!" in secure.sentence()
         gateway.push("garbage")
