@@ -1,25 +1,43 @@
-"""The sandbox: what a person gets to see, in a pipe (as a process of its own) and on a terminal (drawn in memory)."""
+"""The sandbox: what a person gets to see, in a pipe and on a terminal (drawn in memory), and what typing does.
+
+Few of these tests start it as the process that it is, because its agent takes its time; the others talk to the robot of
+a scenario.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import queue
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.dingtalk.helpers import eventually
+from tests.fakes.agents import ReferenceAgent
 from tests.sandbox import __main__ as sandbox
+from tests.sandbox import keyboard
 from tests.sandbox.agent import FaqAgent
+from tests.sandbox.keyboard import Keyboard
 from tests.sandbox.terminal import Terminal, clean, width, wrap
+from tests.scenarios.conftest import Scene, gateway, scene
+
+__all__ = ["gateway", "scene"]
 
 ROOT = Path(__file__).resolve().parents[1]
-ENGLISH = ["😄 Very Helpful", "😊 Helpful", "🙂 Somewhat Helpful", "😅 Not Helpful"]
-CHINESE = ["😄 非常有帮助", "😊 有帮助", "🙂 帮助不大", "😅 没帮助"]
-Rounds = dict[str, "subprocess.CompletedProcess[str]"]
+ENGLISH = (
+    "[1] 😄 Very Helpful   [2] 😊 Helpful   [3] 🙂 Somewhat Helpful   [4] 😅 Not Helpful   [5] 🔄 Regenerate   "
+    "[6] [Question] Keep Asking"
+)
+CHINESE = "[1] 😄 非常有帮助   [2] 😊 有帮助   [3] 🙂 帮助不大   [4] 😅 没帮助   [5] 🔄 重新生成   [6] [疑问] 继续追问"
+CONNECTED = "[info] Connected to DingTalk: the long connection of client id ding-demo stands"
 
 
 def run(*arguments: str, typed: str = "", encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
@@ -34,67 +52,176 @@ def run(*arguments: str, typed: str = "", encoding: str = "utf-8") -> subprocess
     )
 
 
-@pytest.fixture(scope="module")
-def rounds() -> Rounds:
-    """All processes at once: each of them takes as long as its answer."""
-    with ThreadPoolExecutor(8) as pool:
-        started = {
-            "english": pool.submit(run, "--ask", "How do I install it?", encoding="cp1252"),
-            "chinese": pool.submit(run, "--ask", "怎么停止机器人？", encoding="ascii"),
-            "unknown": pool.submit(run, "--ask", "What is the weather in Paris?"),
-            "nothing": pool.submit(run, "--ask", " "),
-            "typed": pool.submit(run, typed="\n按钮有什么用？\nexit\n", encoding="ascii"),
-            "ended": pool.submit(run),
-        }
-        return {name: future.result() for name, future in started.items()}
-
-
-@pytest.mark.parametrize(
-    ("name", "question", "thinking", "start", "end", "labels"),
-    [
-        ("english", "How do I install it?", "[Thinking]", "1. Copy the folder", "mention it with @.", ENGLISH),
-        ("chinese", "怎么停止机器人？", "[思考]", "在 JitAi 里", "按 Ctrl-C 即可。", CHINESE),
-    ],
-)
-def test_one_round(
-    rounds: Rounds, name: str, question: str, thinking: str, start: str, end: str, labels: list[str]
-) -> None:
-    assert rounds[name].returncode == 0, rounds[name].stderr
-    said = rounds[name].stdout
-    assert "Simulated:  JitNode, DingTalk, the agent" in said
-    assert rounds[name].stderr.splitlines() == [
-        "[info] Connected to DingTalk: the long connection of client id ding-demo stands"
-    ]
-    blocks = re.split(r"\n(?=\[(?:card|final card))", said)[1:]
+def test_one_round() -> None:
+    question = "How do I install it?"
+    process = run("--ask", question, encoding="cp1252")
+    assert process.returncode == 0, process.stderr
+    assert "Simulated:  JitNode, DingTalk, the agent" in process.stdout
+    assert process.stderr.splitlines() == [CONNECTED]
+    blocks = re.split(r"\n(?=\[(?:card|final card))", process.stdout)[1:]
     first, *growing, final = blocks
-    assert first.startswith(f"[card: {question}]") and thinking in first
+    assert first.startswith(f"[card: {question}]\n    [Thinking]") and first.endswith("\n    [1] ⏹ Stop\n")
     assert len(growing) >= 2 and all(block.startswith("[card grows]") for block in growing)
-    assert start in growing[0] and "..." in growing[1]
-    assert end not in growing[0]
-    assert final.startswith(f"[final card: {question}]") and start in final and end in final
-    assert "  ".join(f"[ {label} ]" for label in labels) in final
-    assert "DingTalk does not deliver clicks" in final
+    assert "1. Copy the folder" in growing[0] and "..." in growing[1]
+    assert "mention it with @." not in growing[0]
+    assert final.startswith(f"[final card: {question}]\n    1. Copy the folder")
+    assert final.endswith(f"mention it with @.\n    {'-' * 20}\n    {ENGLISH}\n\n")
 
 
-def test_a_question_that_the_faq_does_not_have(rounds: Rounds) -> None:
-    assert rounds["unknown"].returncode == 0, rounds["unknown"].stderr
-    assert "Sorry, this is not in our FAQ" in rounds["unknown"].stdout
-    assert "- How do I install it?" in rounds["unknown"].stdout
+def test_a_conversation_in_a_pipe() -> None:
+    process = run(typed="\n怎么停止机器人？\n2\nexit\n", encoding="ascii")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.splitlines() == [CONNECTED]
+    said = process.stdout
+    assert "You: \nYou: 怎么停止机器人？\n[card: 怎么停止机器人？]\n    [思考]" in said
+    assert f"按 Ctrl-C 即可。\n    {'-' * 20}\n    {CHINESE}\n" in said
+    chosen = CHINESE.replace("😊", "✅ 😊")
+    end = f"[card changes: 怎么停止机器人？]\n    感谢您的反馈！ 😊 有帮助\n    {chosen}\n\n\nYou: exit\n"
+    assert said.endswith(f"You: 2\n{end}")
 
 
-def test_without_a_final_card_it_fails(rounds: Rounds) -> None:
-    assert rounds["nothing"].returncode == 1
-    assert "[message]\n    I found no text in your message." in rounds["nothing"].stdout
+def test_other_ends() -> None:
+    nothing, ended = run("--ask", " ", "--card-type", "standard"), run()
+    assert nothing.returncode == 1
+    assert "cardType" in nothing.stderr.splitlines()[0]  # what standard cards lack
+    assert "[message]\n    I found no text in your message." in nothing.stdout
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith("\nYou: \n")
 
 
-def test_a_conversation(rounds: Rounds) -> None:
-    assert rounds["typed"].returncode == 0, rounds["typed"].stderr
-    said = rounds["typed"].stdout
-    assert "You: \nYou: 按钮有什么用？\n[card: 按钮有什么用？]" in said
-    assert all(label in said for label in CHINESE)
-    assert said.endswith("\nYou: exit\n")
-    assert rounds["ended"].returncode == 0, rounds["ended"].stderr
-    assert rounds["ended"].stdout.endswith("\nYou: \n")
+@pytest.fixture
+def talk(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Type lines, after each other's end; what comes of each, in a pipe."""
+
+    def talk(*lines: str, card_type: str = "ai", keyboard: Keyboard | None = None) -> list[str]:
+        scene.boot(cardType=card_type)
+        changes: queue.SimpleQueue[sandbox.Face] = queue.SimpleQueue()
+        scene.gateway.on_change = lambda card: changes.put(sandbox.face_of(card))
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        terminal = Terminal(sys.stdout, sys.stderr)
+        sandbox.Sandbox(terminal, scene.gateway, scene.manager, changes, keyboard or Keyboard()).converse()
+        return [part.strip() for part in capsys.readouterr().out.split("You: ")[1:-1]]
+
+    return talk
+
+
+def test_a_rating(talk: Callable[..., list[str]]) -> None:
+    _, first, other, again = talk("Why?", "1", "4", "4")
+    head = "[card changes: Why?]\n    Thank you for your feedback!"
+    assert first == f"1\n{head} 😄 Very Helpful\n    {ENGLISH.replace('😄', '✅ 😄')}"
+    assert other == f"4\n{head} 😅 Not Helpful\n    {ENGLISH.replace('😅', '✅ 😅')}"
+    assert again == f"4\n{sandbox.NOTHING_NEW}"
+
+
+def test_regenerate(talk: Callable[..., list[str]], scene: Scene) -> None:
+    _, _, again, rated = talk("Why?", "2", "5", "1")
+    assert again.startswith("5\n[card: Why?]\n    [Thinking]") and again.endswith(ENGLISH)
+    assert "✅ 😄" in rated and "✅ 😊" not in rated  # it is the newest card
+    assert [card.title for card in scene.gateway.cards.values()] == ["Why?", "Why?"]
+
+
+def test_keep_asking_and_commands(talk: Callable[..., list[str]]) -> None:
+    _, asked, good, new = talk("Why?", "6", "/good", "/new")
+    assert asked == "6\n[message]\n    Please go on with your question, and I will go on answering."
+    assert good == "/good\n[message]\n    Thank you for your feedback!"
+    assert new.startswith("/new\n[message]\n    A fresh start")
+
+
+def test_a_number_that_is_no_button(talk: Callable[..., list[str]]) -> None:
+    early, late, zero = talk("1", "42", "0")
+    for said, number in ((early, 1), (late, 42), (zero, 0)):
+        assert f"[final card: {number}]\n    Hello!" in said
+
+
+def test_a_press_on_a_standard_card(talk: Callable[..., list[str]], scene: Scene) -> None:
+    _, pressed = talk("Why?", "2", card_type="standard")
+    assert pressed == f"2\n{sandbox.NOT_DELIVERED}"
+    assert [click.delivered for click in scene.gateway.clicks] == [False]
+
+
+def test_markdown(talk: Callable[..., list[str]]) -> None:
+    assert talk("Why?", card_type="markdown") == ["Why?\n[message]\n    Hello!"]
+
+
+class Endless(ReferenceAgent):
+    """Goes on about "Why?" until it is stopped."""
+
+    has_begun = False
+
+    def _stream(self, send: Callable[[dict[str, Any]], object]) -> None:
+        until = time.monotonic() + 20
+        while self.calls[-1].text == "Why?" and time.monotonic() < until:
+            send({"type": "TEXT_MESSAGE_CONTENT", "data": {"content": "and "}})
+            self.has_begun = True
+            time.sleep(0.02)
+
+
+class Fingers(Keyboard):
+    """Types these lines while the card of this agent grows, one for each look."""
+
+    def __init__(self, agent: Endless, *lines: str) -> None:
+        super().__init__()
+        self.agent = agent
+        self.lines = list(lines)
+
+    def typed(self) -> str | None:
+        return self.lines.pop(0) if self.lines and self.agent.has_begun else None
+
+
+@pytest.mark.parametrize("stop", ["1", "/stop"])
+def test_a_growing_answer_is_stopped(talk: Callable[..., list[str]], scene: Scene, stop: str) -> None:
+    agent = scene.agent(Endless("Because."))
+    stopped, kept, rated = talk("Why?", keyboard=Fingers(agent, "Why not?", "", "2", stop))
+    assert stopped.startswith("Why?\n[card: Why?]") and stopped.endswith("[1] 🔄 Regenerate")
+    assert "and\n\n    (Stopped.)" in stopped
+    assert kept.startswith("Why not?\n[card: Why not?]") and "    Because.\n" in kept
+    assert rated.startswith("2\n[card changes: Why not?]")
+
+
+@pytest.fixture
+def typist(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], object]]:
+    """A terminal, whose keyboard is stdin."""
+    pty = pytest.importorskip("pty")
+    person, terminal = pty.openpty()
+    with os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield lambda text: os.write(person, text.encode())
+    os.close(person)
+
+
+def test_typing_while_a_card_grows(typist: Callable[[str], object]) -> None:
+    keys, shown = Keyboard(), []
+    with keys.quiet():
+        assert keys.typed() is None
+        typist("1\n问\x1b[A题\nWhat")
+        assert [eventually(keys.typed), eventually(keys.typed), keys.typed()] == ["1", "问题", None]
+        typist(" is it?\n")
+        assert eventually(keys.typed) == "What is it?"
+        typist("\x04")
+        assert keys.typed() is None
+    keys.keep("next")
+    assert keys.ask("You: ", shown.append) == "next"
+    assert shown == ["You: next"]
+    with pytest.raises(EOFError):
+        keys.ask("You: ", shown.append)
+
+
+def test_typing_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = list("2\r\xe0Hab\b\ud83d\ude04")
+    console = SimpleNamespace(kbhit=lambda: bool(typed), getwch=lambda: typed.pop(0))
+    monkeypatch.setattr(keyboard, "termios", None)
+    monkeypatch.setattr(keyboard, "msvcrt", console)
+    monkeypatch.setattr(sys, "stdin", Screen())
+    prompts: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda prompt: prompts.append(prompt) or "c")
+    keys = Keyboard()
+    with keys.quiet():
+        assert [keys.typed(), keys.typed()] == ["2", None]
+    assert keys.ask("You: ", prompts.append) == "a😄c"  # what was begun is gone on with
+    assert prompts == ["You: a😄"]
+    typed.append("\x03")
+    with pytest.raises(KeyboardInterrupt):
+        keys.typed()
 
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +246,8 @@ def test_the_faq() -> None:
         (agent._chinese, "如何关闭机器人", 4),
     ]:
         assert faq.answer(question) == faq.answers[at]
+    unknown = agent._english.answer("What is the weather in Paris?")
+    assert unknown.startswith("Sorry, this is not in our FAQ") and "\n- How do I install it?" in unknown
 
 
 @pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("你好，a", 7), ("😄", 2), ("e\u0301", 1), ("", 0)])
@@ -183,16 +312,18 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 def test_a_card_is_redrawn_in_place(screen: Screen) -> None:
     terminal = Terminal(screen, screen)
-    terminal.show_card("Why?", "[Thinking]", [])
-    terminal.show_card("Why?", "Because it is\nlonger now", [])
+    terminal.show_card("Why?", "[Thinking]", ["⏹"])
+    terminal.show_card("Why?", "Because it is\nlonger now", ["⏹"])
     terminal.note("[warning] late")
     top, bottom = "┌" + "─" * 28 + "┐", "└" + "─" * 28 + "┘"
-    card = ["│ Why?│", "│ Because it is│", "│ longer now│"]
+    card = ["│ Why?│", "│ Because it is│", "│ longer now│", "├" + "─" * 28 + "┤", "│ [1] ⏹│"]
     assert screen.lines == ["[warning] late", top, *card, bottom, ""]
-    terminal.show_card("Why?", "Short.", ["😄 有帮助", "😅 没帮助", "🙂"])
-    final = ["│ Why?│", "│ Short.│", "├" + "─" * 28 + "┤", "│ [ 😄 有帮助 ]│", "│ [ 😅 没帮助 ]  [ 🙂 ]│"]
-    assert screen.lines[:8] == ["[warning] late", top, *final, bottom]
-    assert screen.lines[8].startswith("(DingTalk does not deliver")
+    terminal.show_card("Why?", "Short.", ["😄 有帮助", "😅 没帮助", "🙂"], is_final=True)
+    final = ["│ Why?│", "│ Short.│", "├" + "─" * 28 + "┤", "│ [1] 😄 有帮助│", "│ [2] 😅 没帮助   [3] 🙂│"]
+    assert screen.lines == ["[warning] late", top, *final, bottom, ""]
+    terminal.show_change("Why?", ["✅ 😄 有帮助", "😅"], "谢谢")
+    changed = ["│ 谢谢│", "├" + "─" * 28 + "┤", "│ [1] ✅ 😄 有帮助   [2] 😅│"]
+    assert screen.lines == ["[warning] late", top, *final, bottom, top, *changed, bottom, ""]
     terminal.show_card("Who?", "It failed", [])
     terminal.say("You: Who?")
     terminal.show_card("Who?", "Me", [])
@@ -209,5 +340,5 @@ def test_a_card_that_is_taller_than_the_window(screen: Screen) -> None:
     assert screen.lines[0] == "│ ⋮"
     assert screen.lines[-3:-1] == ["│ 19│", "└" + "─" * 28 + "┘"]
     assert len(screen.lines) <= 10
-    terminal.show_card("Many?", "\n".join(numbers), ["🙂"])
+    terminal.show_card("Many?", "\n".join(numbers), ["🙂"], is_final=True)
     assert screen.lines[1:32] == ["│ Many?│", *(f"│ {number}│" for number in numbers)]

@@ -1,26 +1,25 @@
 """What a person sees: cards, messages and log lines, as plain text.
 
 Owns stdout and stderr. On a terminal a card is a box that is redrawn in place while it fills up; anywhere else (a pipe,
-a file) each state of a card is a block of its own, with what is new in it. Markdown is shown as it is.
-Does not read questions and knows no robot. `note` may be called on any thread, the rest belongs to the main thread.
+a file) each state of a card is a block of its own, with what is new in it. Markdown is shown as it is, and buttons get
+the numbers by which they are pressed. Does not read what is typed (`keyboard.py`) and knows no robot. `note` may be
+called on any thread, the rest belongs to the main thread.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import TextIOWrapper
 from typing import TextIO
 
 _WIDEST, _NARROWEST = 90, 20
 _MAY_NOT_BEGIN_A_LINE = frozenset("，。、；：？！）】》」』”’…")
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-_BUTTONS = "(DingTalk does not deliver clicks on standard cards to Stream robots: the buttons are only shown.)"
 
 
 def make_unbreakable() -> None:
@@ -81,6 +80,12 @@ def _tokens(line: str) -> list[str]:
     return tokens
 
 
+def _numbered(labels: list[str]) -> list[str]:
+    """Tokens of a row of buttons."""
+    buttons = [f"[{number}] {clean(label)}" for number, label in enumerate(labels, 1)]
+    return [token for button in buttons for token in ("   ", button)][1:]
+
+
 class Terminal:
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out, self._err = out, err
@@ -88,7 +93,6 @@ class Terminal:
         self._lock = threading.Lock()
         self._drawn: list[str] = []  # the lines of a card that is not final; the cursor is below them
         self._text = ""  # of the card, in its last state
-        self._said_what_buttons_do = False
         if self._is_live and os.name == "nt":
             os.system("")  # makes a Windows console understand the escape sequences
 
@@ -96,7 +100,7 @@ class Terminal:
         """A line; a card above it stays as it is, final or not."""
         with self._lock:
             self._drawn, self._text = [], ""
-            self._write([clean(text)])
+            self._write(wrap(clean(text), self._room() + 4) if self._is_live else [clean(text)])
 
     def note(self, text: str) -> None:
         """A line on stderr, above a card that is being drawn."""
@@ -116,40 +120,49 @@ class Terminal:
             else:
                 self._print_block("message", clean(text).split("\n"))
 
-    def show_card(self, title: str, text: str, labels: list[str]) -> None:
-        """A card as it looks now; the final one has buttons."""
-        title, text, labels = clean(title), clean(text), [f"[ {clean(label)} ]" for label in labels]
+    def show_card(self, title: str, text: str, labels: list[str], note: str = "", *, is_final: bool = False) -> None:
+        """A card as it looks now. `note`: what only this person sees on it."""
+        title, text, note = clean(title), clean(text), clean(note)
         with self._lock:
             if self._is_live:
-                self._draw_card(title, text, labels)
+                self._draw_card(title, "\n".join(filter(None, (text, note))), _numbered(labels), is_final)
             else:
-                self._print_card(title, text, labels)
-            self._text = "" if labels else text
-            if labels and not self._said_what_buttons_do:
-                self._said_what_buttons_do = True
-                self._write(wrap(_BUTTONS, self._room()) if self._is_live else [_BUTTONS])
+                self._print_card(title, text, note, _numbered(labels), is_final)
+            self._text = "" if is_final else text
 
-    def _draw_card(self, title: str, text: str, labels: list[str]) -> None:
+    def show_change(self, title: str, labels: list[str], note: str) -> None:
+        """What is below a final card's text by now."""
+        note = clean(note)
+        with self._lock:
+            if self._is_live:
+                notes = [wrap(note, self._room())] if note else []
+                self._write(self._box([*notes, fill(_numbered(labels), self._room())], self._room() + 4))
+            else:
+                self._print_block(f"card changes: {clean(title)}", [*filter(None, [note]), "".join(_numbered(labels))])
+
+    def _draw_card(self, title: str, text: str, buttons: list[str], is_final: bool) -> None:
         room = self._room()
         blocks = [[*(f"{_BOLD}{line}{_PLAIN}" for line in wrap(title, room)), *wrap(text, room)]]
-        if labels:
-            blocks.append(fill([token for label in labels for token in ("  ", label)][1:], room))
+        if buttons:
+            blocks.append(fill(buttons, room))
         lines = self._box(blocks, room + 4)
         height = shutil.get_terminal_size().lines - 1
-        if not labels and len(lines) > height:  # what has left the window cannot be redrawn: show the end
+        if not is_final and len(lines) > height:  # what has left the window cannot be redrawn: show the end
             lines = [f"{_DIM}│ ⋮{_PLAIN}", *lines[1 - height :]]
         # In one go and without clearing first, so that nothing flickers.
         self._out.write(self._up() + "".join(f"\x1b[K{line}\n" for line in lines) + "\x1b[J")
         self._out.flush()
-        self._drawn = [] if labels else lines
+        self._drawn = [] if is_final else lines
 
-    def _print_card(self, title: str, text: str, labels: list[str]) -> None:
-        if labels:
-            self._print_block(f"final card: {title}", [*text.split("\n"), "-" * 20, "  ".join(labels)])
-        elif self._text and text.startswith(self._text):
+    def _print_card(self, title: str, text: str, note: str, buttons: list[str], is_final: bool) -> None:
+        below = [*filter(None, [note, "".join(buttons)])]
+        lines = [*text.split("\n"), *(["-" * 20] if below else []), *below]
+        if is_final or not self._text:
+            self._print_block(f"{'final card' if is_final else 'card'}: {title}", lines)
+        elif not text.startswith(self._text):
+            self._print_block("card grows", text.split("\n"))
+        elif text != self._text:
             self._print_block("card grows", f"... {text[len(self._text) :].lstrip()}".split("\n"))
-        else:
-            self._print_block("card grows" if self._text else f"card: {title}", text.split("\n"))
 
     def _print_block(self, heading: str, lines: list[str]) -> None:
         self._write([f"[{heading}]", *(f"    {line}".rstrip() for line in lines), ""])
@@ -171,22 +184,3 @@ class Terminal:
     def _write(self, lines: list[str]) -> None:
         self._out.write("".join(f"{line}\n" for line in lines))
         self._out.flush()
-
-
-@contextlib.contextmanager
-def quiet_keyboard() -> Iterator[None]:
-    """Keep what is typed meanwhile out of the card; it appears at the next prompt, as on Windows by itself."""
-    try:
-        import termios
-    except ImportError:
-        termios = None  # type: ignore[assignment]
-    if termios is None or not sys.stdin.isatty():
-        yield
-        return
-    device = sys.stdin.fileno()
-    before = termios.tcgetattr(device)
-    try:
-        termios.tcsetattr(device, termios.TCSANOW, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
-        yield
-    finally:
-        termios.tcsetattr(device, termios.TCSANOW, before)
