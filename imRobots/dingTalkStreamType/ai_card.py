@@ -49,7 +49,17 @@ class AiCard:
 
     name = "ai"
 
-    def __init__(self, api: Api, template: Template, message: ChatbotMessage, question: str, texts: Texts) -> None:
+    def __init__(
+        self,
+        full_name: str,
+        api: Api,
+        template: Template,
+        message: ChatbotMessage,
+        question: str,
+        texts: Texts,
+    ) -> None:
+        """`full_name`: the element's, for the log."""
+        self._full_name = full_name
         self._api = api
         self._template = template
         self._message = message
@@ -113,7 +123,7 @@ class AiCard:
             try:
                 self._api.update_instance(update(self.handle, self._template.variables(FINISHED, [])))
             except IMRobotError as error:
-                log.debug(f"A card was left as it was: {error}")
+                log.debug(f"{self._full_name}: a card was left as it was: {error}")
 
     def _finish_streaming(self, handle: str, text: str, outcome: Outcome) -> None:
         failed = outcome == "failed"
@@ -129,7 +139,7 @@ class AiCard:
             if refusal.cause == "template":
                 raise
             # Without the permission to stream, and where the streaming has ended already, an update does it.
-            log.warning(f"The last word of a card was not streamed, and goes out as an update: {refusal}")
+            log.warning(f"{self._full_name}: a last word was not streamed, and goes out as an update: {refusal}")
             self._is_text_missing = True
             self._out = int(self._is_perhaps_streamed and refusal.cause == "message")  # the first try was carried out
         else:
@@ -145,7 +155,8 @@ class AiCard:
         except ReplyRefused as refusal:
             if not self._out:
                 raise
-            log.warning(f"A card has its last word, and the buttons below it are those of a growing one: {refusal}")
+            what = "a card has its last word, and the buttons below it are those of a growing one"
+            log.warning(f"{self._full_name}: {what}: {refusal}")
         self._is_ended, self._out = True, max(1, self._out)
 
     def _go_on(self, handle: str, outcome: Outcome) -> None:
@@ -205,7 +216,7 @@ class AiCard:
             self._api.deliver_card(body)
         except ReplyRefused as refusal:
             if refusal.code == _THERE_ALREADY:
-                log.info("A card was there already: its send had seemed to fail")
+                log.info(f"{self._full_name}: a card was there already: its send had seemed to fail")
                 return
             if refusal.cause == "template":
                 what = f"see that the template {self._template.id} exists and is published, or correct cardTemplateId"

@@ -30,7 +30,7 @@ class Ladder:
 
     def __init__(self, full_name: str, config: Mapping[str, Any], store: Store) -> None:
         """`config` is the rendered config.json."""
-        self._full_name = full_name
+        self.full_name = full_name
         self._configuration = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
         self._store = store
         self._lock = threading.Lock()
@@ -85,4 +85,4 @@ class Ladder:
             known = self._store.recall(_KEY) or {}
             known[rung] = {"lack": str(refusal), "until": until, "configuration": self._configuration}
             self._store.remember(_KEY, known)
-        log.error(f"{self._full_name}: answers come without {rung} cards {how_long}: {refusal}")
+        log.error(f"{self.full_name}: answers come without {rung} cards {how_long}: {refusal}")

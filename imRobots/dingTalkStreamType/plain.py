@@ -28,7 +28,9 @@ MAX_MARKDOWN = 14_000
 class PlainMessages:
     """The messages in answer to one message."""
 
-    def __init__(self, api: Api, message: ChatbotMessage) -> None:
+    def __init__(self, full_name: str, api: Api, message: ChatbotMessage) -> None:
+        """`full_name`: the element's, for the log."""
+        self._full_name = full_name
         self._api = api
         self._message = message
         self._webhook_refusal: ReplyRefused | None = None
@@ -47,7 +49,8 @@ class PlainMessages:
                 self._failures += 1
                 if isinstance(error, Unconfirmed) and self._failures > 1:
                     self._failures = 0  # a message has no id: a third try would more likely be a third copy
-                    log.warning(f"A message was sent twice, and it is not known whether it has come: {error}")
+                    what = "a message was sent twice, and it is not known whether it has come"
+                    log.warning(f"{self._full_name}: {what}: {error}")
                     return
                 if self._failures < _MAX_FAILURES:
                     raise

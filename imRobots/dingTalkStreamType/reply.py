@@ -44,8 +44,9 @@ class DingTalkReply:
         self._ladder = sender.ladder
         self._rungs = sender.rungs
         self._standard_card = StandardCard(sender, incoming_message, question)
-        self._ai_card = AiCard(sender.api, sender.template, incoming_message, question, texts)
-        self._plain = PlainMessages(sender.api, incoming_message)
+        full_name, api = sender.ladder.full_name, sender.api
+        self._ai_card = AiCard(full_name, api, sender.template, incoming_message, question, texts)
+        self._plain = PlainMessages(full_name, api, incoming_message)
         self.card = self._ai_card.handle
         self._refused: set[str] = set()  # rungs, for this message
         self._perhaps_sent: str | None = None  # the handle of a card whose send was not confirmed

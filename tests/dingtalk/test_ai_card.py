@@ -153,7 +153,8 @@ def test_an_opening_that_seemed_to_fail_is_no_second_card(gateway: Gateway, ask:
 
 def test_the_same_message_has_the_same_card_and_another_one_another() -> None:
     def handle(**changes: Any) -> str:
-        return AiCard(None, OurTemplate("t", CardVariables()), chatbot_message(payload(**changes)), "?", TEXTS).handle  # type: ignore[arg-type]
+        template, message = OurTemplate("t", CardVariables()), chatbot_message(payload(**changes))
+        return AiCard(CLIENT_ID, None, template, message, "?", TEXTS).handle  # type: ignore[arg-type]
 
     assert handle() == handle(text={"content": "else"}, sessionWebhook="https://else.example")
     others = [{"msgId": "msg-2"}, {"conversationId": "cid-2"}, {"senderId": "$:LWCP_v1:$else"}]
