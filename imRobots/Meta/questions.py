@@ -115,7 +115,7 @@ class Questions:
         for question in list(self._questions):
             delivery = question.delivery
             if not delivery.opened and card is not None and delivery.reply.card == card:
-                return KeptAnswer(question.message, card, "", "", time.time())
+                return KeptAnswer(question.message, "", "")
         return None
 
     def last_answer(self, conversation_id: str, person: str) -> KeptAnswer | None:
@@ -123,8 +123,7 @@ class Questions:
         for question in reversed(self.of(conversation_id, person)):
             final = question.delivery.final
             if final and final[1] in ("answered", "stopped"):
-                agent = question.asked_by._config.agent
-                return KeptAnswer(question.message, question.delivery.handle, final[0], agent, time.time())
+                return KeptAnswer(question.message, final[0], question.asked_by._config.agent)
         return None
 
     def _stop(self, question: Question) -> None:

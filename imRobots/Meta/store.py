@@ -86,16 +86,13 @@ class Unfinished:
 class KeptAnswer:
     """An answer that can be rated.
 
-    After a week its texts are forgotten: the message's text, quote and source and the answer are empty then. `handle`:
-    of its card, None if there is none. `agent`: "" while it is unfinished. `at`: when it was answered, of an unfinished
-    one when it was accepted; seconds since the epoch.
+    After a week its texts are forgotten: the message's text, quote and source and the answer are empty then. `agent`:
+    "" while it is unfinished.
     """
 
     message: IncomingMessage
-    handle: Any
     answer: str
     agent: str
-    at: float
 
 
 class Store:
@@ -189,7 +186,7 @@ class Store:
             left = _read(_unfinished, self._clock(), *row) if row else None
             if left is None:
                 return None
-            return KeptAnswer(left.message, handle, left.answer[0] if left.answer else "", "", row[0])
+            return KeptAnswer(left.message, left.answer[0] if left.answer else "", "")
 
         return self._do(write)
 
@@ -344,7 +341,7 @@ def _to_json(message: IncomingMessage) -> str:
 
 
 def _newest_answer(db: sqlite3.Connection, where: str, *values: str) -> KeptAnswer | None:
-    query = f"SELECT message, texts, handle, agent, at FROM answers WHERE {where} ORDER BY at DESC, rowid DESC LIMIT 1"
+    query = f"SELECT message, texts, agent FROM answers WHERE {where} ORDER BY at DESC, rowid DESC LIMIT 1"
     row = db.execute(query, values).fetchone()
     return _read(_kept_answer, *row) if row else None
 
@@ -365,10 +362,10 @@ def _unfinished(now: float, at: float, text: str, handle: str | None, spent: int
     return Unfinished(message, now - at, json.loads(handle or "null"), bool(spent), last_word and tuple(last_word))
 
 
-def _kept_answer(message: str, texts: str | None, handle: str, agent: str, at: float) -> KeptAnswer:
+def _kept_answer(message: str, texts: str | None, agent: str) -> KeptAnswer:
     of_message, answer = json.loads(texts) if texts else ({}, "")
     whole = IncomingMessage(**{**json.loads(message), **of_message})
-    return KeptAnswer(whole, json.loads(handle), answer, agent, at)
+    return KeptAnswer(whole, answer, agent)
 
 
 def _plain(text: str) -> str:

@@ -26,7 +26,7 @@ from .helpers import ROBOT, WAIT, Clock, eventually, message, pass_through, the_
 
 AGENT, MODEL = "aiagents.hr", "models.RobotFeedback"
 FIELDS = ["messageId", "rating", "person", "conversation", "agent", "question", "answer", "ratedAt"]
-ANSWER = KeptAnswer(message(1, "How many days?"), "card", "30 days.", AGENT, 0.0)
+ANSWER = KeptAnswer(message(1, "How many days?"), "30 days.", AGENT)
 NOON = 1_769_860_800.0  # 2026-01-31T12:00:00Z
 
 
@@ -272,7 +272,7 @@ def test_what_is_no_time_is_an_error(rated: Store, since: Any) -> None:
 
 
 def test_a_rating_is_a_line_for_people_and_programs(store: Store) -> None:
-    answer = KeptAnswer(message(1, '几天"假"？\n急'), "card", "三十天。\n\n😄\u2028", AGENT, 0.0)
+    answer = KeptAnswer(message(1, '几天"假"？\n急'), "三十天。\n\n😄\u2028", AGENT)
     store.rate(answer, "小钉", "very_helpful")
     store.rate(ANSWER, "ada", "helpful")
     text = export_feedback(store)
