@@ -19,7 +19,7 @@ TESTS = sorted(path for path in (PROJECT / "tests").rglob("*.py"))
 # Who may import whom, inside an element. Imports inside functions count too.
 META_IMPORTS: dict[str, set[str]] = {
     "models": set(),
-    "texts": set(),
+    "texts": {"commands"},
     "timing": set(),
     "health": set(),
     "limiter": set(),
@@ -71,7 +71,6 @@ META_IMPORTS: dict[str, set[str]] = {
         "timing",
     },
     "__init__": {
-        "commands",
         "health",
         "host",
         "markdown",
@@ -119,7 +118,7 @@ TYPE_IMPORTS: dict[str, set[str]] = {
     "__init__": {"client_manager", "handler", "loader"},
 }
 # What is imported for the type checker only, and makes no arrow.
-META_HINTS = {"questions": {"config"}, "ratings": {"config"}, "robot": {"config"}}
+META_HINTS = {"questions": {"config"}, "ratings": {"config"}, "robot": {"config"}, "texts": {"models"}}
 TYPE_HINTS = {"__init__": {"handler"}, "client_manager": {"stream_client"}, "template": {"config"}}
 # Packages that are not Python's own. `jit` is JitNode's.
 META_PACKAGES = {"config": {"pydantic"}, "host": {"jit"}}

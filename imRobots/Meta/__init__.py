@@ -11,7 +11,6 @@ Python, so that the family can be imported, and can say what is missing, where a
 """
 
 from . import markdown
-from .commands import read_command
 from .health import Health, one_line
 from .host import Manager, find_manager, forget_manager, keep_manager, log, reload_manager
 from .models import (
@@ -38,7 +37,7 @@ from .ratings import export_feedback
 from .reply import Clicked, Outcome, Reply
 from .robot import Robot
 from .store import Store, open_store
-from .texts import Texts, texts_for
+from .texts import Texts, texts_for, texts_to
 from .timing import Deadline, backoff, utc
 
 __all__ = [
@@ -78,8 +77,8 @@ __all__ = [
     "markdown",
     "one_line",
     "open_store",
-    "read_command",
     "reload_manager",
     "texts_for",
+    "texts_to",
     "utc",
 ]

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .commands import read_command
+
+if TYPE_CHECKING:
+    from .models import IncomingMessage
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
 
@@ -129,6 +135,16 @@ CHINESE = Texts(
     "已放弃等待 {abandoned}。本月接口调用 {calls} 次，收到消息 {pushes} 条。首次响应 {first_card} 毫秒，"
     "回答 {answer} 毫秒（中位数）。不可用：{closed}。",
 )
+
+
+def texts_to(language: str, message: IncomingMessage) -> Texts:
+    """The sentences to speak with to whoever wrote `message`; `language` is the configuration's, as in `texts_for`.
+
+    A command says little about a person's language, and no text nothing at all. The name may say more.
+    """
+    is_command = read_command(message.text, from_admin=message.from_admin) is not None
+    hint = f"{message.text} {message.sender_name}" if is_command or not message.text else message.text
+    return texts_for(language, hint)
 
 
 def texts_for(language: str, question: str) -> Texts:

@@ -30,8 +30,8 @@ from imRobots.Meta import (
     Store,
     export_feedback,
     log,
-    read_command,
     texts_for,
+    texts_to,
 )
 
 from . import cards
@@ -230,10 +230,7 @@ class TextHandler(ChatbotHandler):
     def _reply_to(self, message: IncomingMessage) -> DingTalkReply:
         incoming = chatbot_message(message.source)
         incoming.message_id = message.message_id  # another than the payload's where an answer is asked for again
-        # A command says little about a person's language.
-        is_command = read_command(message.text, from_admin=message.from_admin) is not None
-        hint = f"{message.text} {message.sender_name}" if is_command or not message.text else message.text
-        return DingTalkReply(self, incoming, message.text, self._texts(hint))
+        return DingTalkReply(self, incoming, message.text, texts_to(self._settings.language, message))
 
     def _click(self, click: Click) -> Future[Clicked]:
         robot = self._running_robot()

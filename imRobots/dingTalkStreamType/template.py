@@ -30,6 +30,8 @@ _SDK_BUTTONS = "sys_full_json_obj"
 _MAX_TITLE = 200
 # DingTalk advises 3 KB in all and names no limit; several projects send much more.
 _MAX_BYTES = 12_000
+# Else an update would empty all variables that it does not name.
+_BY_KEY = {"cardUpdateOptions": {"updateCardDataByKey": True, "updatePrivateDataByKey": True}}
 
 
 class Button(NamedTuple):
@@ -141,11 +143,11 @@ def _card(template_id: str, card_id: str, variables: Json) -> Json:
 
 
 def update(card_id: str, variables: Json) -> Json:
-    """The body of an update of what everybody sees. By key: else all other variables would be emptied."""
+    """The body of an update of what everybody sees."""
     return {
         "outTrackId": card_id,
         "cardData": {"cardParamMap": variables},
-        "cardUpdateOptions": {"updateCardDataByKey": True, "updatePrivateDataByKey": True},
+        **_BY_KEY,
     }
 
 
@@ -154,7 +156,7 @@ def update_for(card_id: str, person: str, variables: Json) -> Json:
     return {
         "outTrackId": card_id,
         "privateData": {person: {"cardParamMap": variables}},
-        "cardUpdateOptions": {"updateCardDataByKey": True, "updatePrivateDataByKey": True},
+        **_BY_KEY,
     }
 
 
@@ -163,7 +165,7 @@ def response(variables: Json) -> Json:
     if not variables:
         return {}
     return {
-        "cardUpdateOptions": {"updateCardDataByKey": True, "updatePrivateDataByKey": True},
+        **_BY_KEY,
         "userPrivateData": {"cardParamMap": variables},
     }
 

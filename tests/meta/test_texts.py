@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from imRobots.Meta import Texts, texts_for
+from imRobots.Meta import IncomingMessage, Texts, texts_for, texts_to
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 ENGLISH, CHINESE = texts_for("en-US", ""), texts_for("zh-CN", "")
@@ -52,3 +52,20 @@ def test_the_card_speaks_like_the_tutorials() -> None:
     assert ENGLISH.thinking == "[Thinking] Analyzing your question, please wait..."
     assert CHINESE.thinking == "[思考]正在分析您的问题，请稍候..."
     assert (ENGLISH.very_helpful, CHINESE.not_helpful) == ("😄 Very Helpful", "😅 没帮助")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("/help", "小钉", CHINESE),
+        ("/help", "Ann", ENGLISH),
+        ("/帮助", "Ann", CHINESE),
+        ("", "小钉", CHINESE),
+        ("/var/log is full, why?", "小钉", ENGLISH),
+        ("Why?", "小钉", ENGLISH),
+    ],
+)
+def test_a_command_is_answered_in_the_language_of_the_person(text: str, name: str, expected: Texts) -> None:
+    message = IncomingMessage("m1", "c1", "p1", name, text)
+    assert texts_to("auto", message) is expected
+    assert texts_to("zh-CN", message) is CHINESE

@@ -2,7 +2,7 @@
 
 import json
 
-from imRobots.Meta import IncomingMessage, Robot, log, texts_for
+from imRobots.Meta import IncomingMessage, Robot, log, texts_to
 from imRobots.Meta.config import RobotConfig
 
 
@@ -16,7 +16,7 @@ class EchoReply:
     """The `Reply` of imRobots.Meta. Its handle is the id of the message: the platform has one card for each."""
 
     def __init__(self, send, message, language):
-        self.texts = texts_for(language, message.text)
+        self.texts = texts_to(language, message)
         self.card = None
         self._send, self._id = send, message.message_id
 
