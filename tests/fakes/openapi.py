@@ -26,7 +26,7 @@ from tests.fakes.records import (
     json_object,
     json_or_nothing,
 )
-from tests.fakes.template_cards import CREATE_CARD, STREAM_CARD, UPDATE_INSTANCE
+from tests.fakes.template_cards import CREATE_CARD, DELIVER_CARD, STREAM_CARD, UPDATE_INSTANCE
 from tests.fakes.trouble import Refused
 
 TOKEN = "/v1.0/oauth2/accessToken"
@@ -37,7 +37,7 @@ SEND_TO_PEOPLE = "/v1.0/robot/oToMessages/batchSend"
 WEBHOOK = "/robot/sendBySession"
 # These use up the month, too.
 WITH_TOKEN = frozenset(
-    {SEND_CARD, UPDATE_CARD, SEND_TO_GROUP, SEND_TO_PEOPLE, CREATE_CARD, UPDATE_INSTANCE, STREAM_CARD}
+    {SEND_CARD, UPDATE_CARD, SEND_TO_GROUP, SEND_TO_PEOPLE, CREATE_CARD, DELIVER_CARD, UPDATE_INSTANCE, STREAM_CARD}
 )
 TOKEN_SECONDS = 7200
 WEBHOOK_BYTES = 20_000

@@ -1,12 +1,13 @@
-"""Cards of templates ("advanced cards", AI cards) in the stand-in DingTalk: creating, updating and streaming them.
+"""Cards of templates ("advanced cards", AI cards) in the stand-in DingTalk: creating, delivering, updating, streaming.
 
-It owns the templates, what is refused, and how public and private data change: by the three APIs, or by the answer to
-a click. What a card shows is read in records.py; how a click gets to the robot is the business of clicks.py and the
+It owns the templates, what is refused, and how public and private data change: by the APIs, or by the answer to a
+click. What a card shows is read in records.py; how a click gets to the robot is the business of clicks.py and the
 gateway. Everything here runs on the gateway's own thread.
 
 Nobody knows some of what the platform does; `streaming_switches_state`, `streaming_after_end` and `repeated_card` play
 it either way. Our own guesses: the code for a variable that a template has not and for a stream that has ended
-(param.invalid), and that a card that was not delivered takes all updates, which nobody sees.
+(param.invalid); that a card that was not delivered takes all updates, which nobody sees; that a second delivery is a
+repetition like a second creation; and that a space for which a card was not created fails in the results of HTTP 200.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tests.fakes.records import AnyCard, Json, Template, TemplateCard, TemplateC
 from tests.fakes.trouble import Refused
 
 CREATE_CARD = "/v1.0/card/instances/createAndDeliver"
-UPDATE_INSTANCE = "/v1.0/card/instances"
+DELIVER_CARD = "/v1.0/card/instances/deliver"
+CREATE_INSTANCE = UPDATE_INSTANCE = "/v1.0/card/instances"  # POST creates, PUT updates
 STREAM_CARD = "/v1.0/card/streaming"
 AI_TEMPLATE = "382e4302-551d-4880-bf29-a30acfab2e71.schema"  # the SDK's; it is open to everybody
 SPACE = re.compile(r"dtv1\.card//(IM_GROUP|IM_ROBOT)\.(.+)", re.DOTALL)
@@ -65,16 +67,41 @@ class TemplateCards:
         self.stream_limit: int | None = None  # bytes of one content
         self.streaming_switches_state = True  # or only the variable flowStatus does
         self.streaming_after_end: Literal["refuse", "accept"] = "refuse"
-        self._undelivered: dict[str, TemplateCard] = {}
+        self._undelivered: dict[str, TemplateCard] = {}  # they exist, and nobody sees them
         self._guids: set[str] = set()
-        self._endpoints["POST", CREATE_CARD] = self._create_card
+        self._endpoints["POST", CREATE_CARD] = self._create_and_deliver
+        self._endpoints["POST", CREATE_INSTANCE] = self._create_instance
+        self._endpoints["POST", DELIVER_CARD] = self._deliver_instance
         self._endpoints["PUT", UPDATE_INSTANCE] = self._update_instance
         self._endpoints["PUT", STREAM_CARD] = self._stream_card
 
-    # ---- creating
+    # ---- creating and delivering
 
-    def _create_card(self, _: web.Request, body: Json) -> Json:
-        card_id = _needed(body, "outTrackId", "param.outTrackIdEmpty")
+    def _create_and_deliver(self, _: web.Request, body: Json) -> Json:
+        space, receiver = self._space(body)
+        card_id, card = self._create(body)
+        if card:
+            problem = self._deliver(card, body, space, receiver)
+        else:
+            problem = "" if card_id in self.cards else "it was not delivered the first time"
+        results = [_delivery(space, receiver, problem)]
+        return {"success": True, "result": {"outTrackId": card_id, "deliverResults": results}}
+
+    def _create_instance(self, _: web.Request, body: Json) -> Json:
+        return {"success": True, "result": self._create(body)[0]}
+
+    def _deliver_instance(self, _: web.Request, body: Json) -> Json:
+        card = self._known_card(body)
+        space, receiver = self._space(body)
+        repeated = card.id in self.cards
+        if repeated and self.repeated_card == "refuse":
+            raise Refused(400, "param.cardAlreadyExist", "outTrackId")
+        problem = "" if repeated else self._deliver(card, body, space, receiver)
+        return {"success": True, "result": [_delivery(space, receiver, problem)]}
+
+    def _create(self, body: Json) -> tuple[str, TemplateCard | None]:
+        """The card's id, and the card if it is new; nobody sees it yet."""
+        card_id = _card_id(body)
         template = self.templates.get(_needed(body, "cardTemplateId", "param.cardTemplateIdEmpty"))
         if template is None:
             raise Refused(400, "param.templateNotExist", "cardTemplateId")
@@ -82,35 +109,38 @@ class TemplateCards:
             raise Refused(400, "param.templateUnpublished", "cardTemplateId")
         if body.get("callbackType") not in (None, "STREAM", "HTTP"):
             raise Refused(400, "param.invalid", "callbackType")
-        if body.get("userIdType", 1) != 1:
-            raise Refused(400, "param.invalid", "userIdType: only 1 is played here")
         if not _section(body, "cardData").get("cardParamMap"):
             raise Refused(400, "param.cardPublicDataEmpty", "cardData.cardParamMap")
         data = _param_map(body["cardData"], "cardData")
         private = self._private_data(body)
-        space, receiver = self._space(body)
-        conversation = self._staff.get(receiver) if space == "IM_ROBOT" else receiver
-        problem = self.hidden_failure
-        if conversation is None or (space == "IM_GROUP" and conversation not in self._groups):
-            problem = problem or "the space does not exist"
         if card_id in self.cards or card_id in self._undelivered:
             if self.repeated_card == "refuse":
                 raise Refused(400, "param.cardAlreadyExist", "outTrackId")
-            problem = None if card_id in self.cards else "it was not delivered the first time"
-            return _delivery(card_id, space, receiver, problem)
+            return card_id, None
         flow_status = data.get("flowStatus", "") if "flowStatus" in template.variables else ""
         if self.streaming_switches_state:
             flow_status = flow_status or "1"
         state = TemplateCardState(time.monotonic(), template, data, private, flow_status)
-        card = TemplateCard(card_id, conversation or "", body, [state])
+        card = self._undelivered[card_id] = TemplateCard(card_id, "", body, [state])
         self._check_markdown(card, data, *private.values())
-        if problem:
-            self._undelivered[card_id] = card
-        else:
-            self.cards = self.cards | {card_id: card}
-            if self.on_change:
-                self.on_change(card)
-        return _delivery(card_id, space, receiver, problem)
+        return card_id, card
+
+    def _deliver(self, card: TemplateCard, body: Json, space: str, receiver: str) -> str:
+        """Show the card as it is by now; or why not, which only the result tells."""
+        conversation = self._staff.get(receiver) if space == "IM_ROBOT" else receiver
+        if self.hidden_failure:
+            return self.hidden_failure
+        if conversation is None or (space == "IM_GROUP" and conversation not in self._groups):
+            return "the space does not exist"
+        if card.send_body.get(MODELS[space][1]) is None:
+            return "the card was not created for this space"
+        card.conversation, card.send_body = conversation, card.send_body | body
+        card.states = [replace(card.states[-1], at=time.monotonic())]  # nobody saw the earlier ones
+        del self._undelivered[card.id]
+        self.cards = self.cards | {card.id: card}
+        if self.on_change:
+            self.on_change(card)
+        return ""
 
     def _space(self, body: Json) -> tuple[str, str]:
         """Where the card is to go; the models of the body must be made for it."""
@@ -139,9 +169,7 @@ class TemplateCards:
     # ---- changing
 
     def _update_instance(self, _: web.Request, body: Json) -> Json:
-        card = self._template_card(_needed(body, "outTrackId", "param.outTrackIdEmpty"))
-        if card is None:
-            raise Refused(400, "param.cardNotExist", "outTrackId")
+        card = self._known_card(body)
         if body.get("cardData") is None and body.get("privateData") is None:
             raise Refused(400, "param.cardPublicDataEmpty", "cardData")
         data = None if body.get("cardData") is None else _param_map(body["cardData"], "cardData")
@@ -214,6 +242,12 @@ class TemplateCards:
         card = (self.cards.get(card_id) or self._undelivered.get(card_id)) if isinstance(card_id, str) else None
         return card if isinstance(card, TemplateCard) else None
 
+    def _known_card(self, body: Json) -> TemplateCard:
+        card = self._template_card(_card_id(body))
+        if card is None:
+            raise Refused(400, "param.cardNotExist", "outTrackId")
+        return card
+
     def _add_state(self, card: TemplateCard, **changes: Any) -> None:
         card.states.append(replace(card.states[-1], at=time.monotonic(), **changes))
         if self.on_change and card.id in self.cards:
@@ -276,15 +310,20 @@ def response_of(data: str) -> Json:
     return response if isinstance(response, dict) else {}
 
 
-def _delivery(card_id: str, space: str, receiver: str, problem: str | None) -> Json:
-    delivered = {
+def _delivery(space: str, receiver: str, problem: str) -> Json:
+    return {
         "spaceType": space,
         "spaceId": receiver,
         "success": not problem,
         "carrierId": "" if problem else uuid.uuid4().hex,
-        "errorMsg": problem or "",
+        "errorMsg": problem,
     }
-    return {"success": True, "result": {"outTrackId": card_id, "deliverResults": [delivered]}}
+
+
+def _card_id(body: Json) -> str:
+    if body.get("userIdType", 1) != 1:
+        raise Refused(400, "param.invalid", "userIdType: only 1 is played here")
+    return _needed(body, "outTrackId", "param.outTrackIdEmpty")
 
 
 def _needed(body: Json, name: str, code: str) -> str:

@@ -624,7 +624,7 @@ def test_bodies_have_to_be_json_objects(robot: Robot) -> None:
 
 
 def test_there_is_nothing_else(robot: Robot) -> None:
-    assert robot.call("POST", "/v1.0/card/instances", {}).status_code == 404
+    assert robot.call("POST", "/v1.0/card/instances/spaces", {}).status_code == 404
     assert robot.call("GET", SEND_CARD, {}).status_code == 404
     call = robot.gateway.calls[-1]
     assert (call.method, call.path, call.status, call.headers["accept"]) == ("GET", SEND_CARD, 404, "application/json")

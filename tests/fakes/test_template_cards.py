@@ -1,12 +1,14 @@
-"""Cards of templates in the stand-in DingTalk: the three APIs, what people see, and what clicks do."""
+"""Cards of templates in the stand-in DingTalk: its APIs, what people see, and what clicks do."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 import requests
+from dingtalk_stream import AIMarkdownCardInstance, ChatbotMessage, Credential, DingTalkStreamClient
 from websockets.sync.client import ClientConnection
 
 from tests.fakes import gateway as gateway_module
@@ -14,6 +16,8 @@ from tests.fakes.gateway import (
     AI_TEMPLATE,
     CARD_TOPIC,
     CREATE_CARD,
+    CREATE_INSTANCE,
+    DELIVER_CARD,
     MESSAGE_TOPIC,
     SEND_CARD,
     STREAM_CARD,
@@ -55,6 +59,30 @@ class Chat:
             **changes,
         }
         return self.robot.call("POST", CREATE_CARD, {name: value for name, value in body.items() if value is not None})
+
+    def instance(self, **changes: Any) -> requests.Response:
+        """Create a card, and deliver it nowhere."""
+        body = {
+            "cardTemplateId": AI_TEMPLATE,
+            "outTrackId": "card-1",
+            "callbackType": "STREAM",
+            "cardData": {"cardParamMap": {"msgTitle": "why?", "flowStatus": "1"}},
+            "imGroupOpenSpaceModel": {"supportForward": True},
+            "imRobotOpenSpaceModel": {"supportForward": True},
+            **changes,
+        }
+        body = {name: value for name, value in body.items() if value is not None}
+        return self.robot.call("POST", CREATE_INSTANCE, body)
+
+    def deliver(self, **changes: Any) -> requests.Response:
+        body = {
+            "outTrackId": "card-1",
+            "userIdType": 1,
+            "openSpaceId": f"dtv1.card//IM_GROUP.{self.group}",
+            "imGroupOpenDeliverModel": {"robotCode": "ding-demo", "atUserIds": {"staff-Ann": "Ann"}},
+            **changes,
+        }
+        return self.robot.call("POST", DELIVER_CARD, {name: value for name, value in body.items() if value is not None})
 
     def card(self, data: dict[str, str], template: str = AI_TEMPLATE, **changes: Any) -> TemplateCard:
         assert delivered(self.create(cardTemplateId=template, cardData={"cardParamMap": data}, **changes))
@@ -101,7 +129,8 @@ class Chat:
 
 def delivered(answer: requests.Response) -> bool:
     assert (answer.status_code, answer.json()["success"]) == (200, True)
-    [result] = answer.json()["result"]["deliverResults"]
+    result = answer.json()["result"]
+    [result] = result if isinstance(result, list) else result["deliverResults"]
     assert bool(result["errorMsg"]) is not result["success"]
     return bool(result["success"])
 
@@ -349,6 +378,7 @@ def test_refused_updates(chat: Chat) -> None:
     assert code(chat.update()) == (400, "param.cardPublicDataEmpty")
     assert code(chat.update({"a": 1})) == (400, "param.invalid")
     assert code(chat.update({"a": "b"}, cardUpdateOptions=True)) == (400, "param.invalid")
+    assert code(chat.update({"a": "b"}, userIdType=2)) == (400, "param.invalid")
     assert code(chat.update(privateData={"staff-Nobody": {"cardParamMap": {}}})) == (400, "param.userIdNotExist")
     assert len(chat.gateway.cards["card-1"].states) == 1
     assert code(chat.robot.update("card-1", card_data("x"))) == (400, "cardInstance.notExist")
@@ -356,11 +386,12 @@ def test_refused_updates(chat: Chat) -> None:
 
 def test_template_cards_need_a_token(chat: Chat) -> None:
     chat.robot.token = "old"
-    for answer in (chat.create(), chat.update({"a": "b"}), chat.stream("x")):
+    for answer in (chat.create(), chat.instance(), chat.deliver(), chat.update({"a": "b"}), chat.stream("x")):
         assert code(answer) == (400, "InvalidAuthentication")
     chat.robot.log_in()
     chat.gateway.month_limit = 0
-    assert code(chat.create()) == (403, "Forbidden.AccessDenied.ApiCountLimitForOrg")
+    for answer in (chat.create(), chat.instance(), chat.deliver()):
+        assert code(answer) == (403, "Forbidden.AccessDenied.ApiCountLimitForOrg")
 
 
 # ---- deliveries
@@ -397,6 +428,151 @@ def test_a_failure_may_be_hidden(chat: Chat, space: str) -> None:
     assert not delivered(chat.create())
     assert chat.gateway.cards == {} and changes == []
     assert delivered(chat.create("card-2"))
+
+
+# ---- creating and delivering by two calls
+
+
+def test_a_card_is_seen_from_its_delivery_on(chat: Chat) -> None:
+    changes: list[tuple[str, str]] = []
+    chat.gateway.on_change = lambda card: changes.append((card.state, card.text))
+    assert chat.instance().json() == {"success": True, "result": "card-1"}
+    assert chat.stream("Be").status_code == chat.update({"staticMsgContent": "by AI"}).status_code == 200
+    assert chat.gateway.cards == {} and changes == []
+    before = time.monotonic()
+    answer = chat.deliver()
+    assert delivered(answer)
+    [result] = answer.json()["result"]
+    assert (result["spaceType"], result["spaceId"]) == ("IM_GROUP", chat.group) and result["carrierId"]
+    card = chat.gateway.card_for("why?")
+    assert isinstance(card, TemplateCard)
+    assert (card.id, card.conversation, card.mentions, card.callback_type) == (
+        "card-1",
+        chat.group,
+        ["staff-Ann"],
+        "STREAM",
+    )
+    assert (card.text, card.note, card.flow_status, len(card.states)) == ("Be", "by AI", "2", 1)
+    assert before <= card.created_at
+    chat.stream("Because.", isFinalize=True)
+    assert changes == [("thinking", "Be"), ("final", "Because.")]
+    assert chat.gateway.month_calls == 5
+    assert chat.gateway.count(CREATE_INSTANCE) == 2  # its updates have the same address
+    chat.update({"sys_full_json_obj": json.dumps(PARTS)})
+    assert chat.gateway.click(card, "up")
+
+
+def test_a_card_is_delivered_to_one_person(chat: Chat) -> None:
+    chat.gateway.say("why me?", group=False)
+    conversation = message(chat.socket)["conversationId"]
+    chat.instance()
+    where = {"openSpaceId": "dtv1.card//IM_ROBOT.staff-Ann", "imRobotOpenDeliverModel": {"spaceType": "IM_ROBOT"}}
+    assert code(chat.deliver(**where)) == (400, "param.openDeliverModelError")  # it has a model for groups
+    assert delivered(chat.deliver(**where, imGroupOpenDeliverModel=None))
+    card = chat.gateway.cards["card-1"]
+    assert isinstance(card, TemplateCard)
+    assert (card.conversation, card.mentions) == (conversation, [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"cardTemplateId": None}, "param.cardTemplateIdEmpty"),
+        ({"cardTemplateId": "x.schema"}, "param.templateNotExist"),
+        ({"outTrackId": None}, "param.outTrackIdEmpty"),
+        ({"callbackType": "stream"}, "param.invalid"),
+        ({"userIdType": 2}, "param.invalid"),
+        ({"cardData": None}, "param.cardPublicDataEmpty"),
+        ({"cardData": {"cardParamMap": {"flowStatus": 1}}}, "param.invalid"),
+        ({"privateData": {"staff-Nobody": {"cardParamMap": {}}}}, "param.userIdNotExist"),
+    ],
+)
+def test_refused_creations(chat: Chat, wrong: dict[str, Any], expected: str) -> None:
+    assert code(chat.instance(**wrong)) == (400, expected)
+    assert code(chat.deliver()) == (400, "param.cardNotExist")
+    assert chat.gateway.month_calls == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"outTrackId": None}, "param.outTrackIdEmpty"),
+        ({"outTrackId": "card-2"}, "param.cardNotExist"),
+        ({"outTrackId": "standard"}, "param.cardNotExist"),
+        ({"userIdType": 2}, "param.invalid"),
+        ({"openSpaceId": None}, "param.openSpaceIdEmpty"),
+        ({"openSpaceId": "cid-x"}, "param.openSpaceIdInvalid"),
+        ({"imGroupOpenDeliverModel": None}, "param.openDeliverModelEmpty"),
+        ({"imGroupOpenDeliverModel": {"robotCode": "ding-other"}}, "param.openDeliverModelError"),
+        ({"imRobotOpenDeliverModel": {"spaceType": "IM_ROBOT"}}, "param.openDeliverModelError"),
+    ],
+)
+def test_refused_deliveries(chat: Chat, wrong: dict[str, Any], expected: str) -> None:
+    assert chat.robot.send(cardBizId="standard", openConversationId=chat.group).status_code == 200
+    chat.instance()
+    assert code(chat.deliver(**wrong)) == (400, expected)
+    assert chat.gateway.month_calls == 2 and list(chat.gateway.cards) == ["standard"]
+    assert delivered(chat.deliver())
+
+
+def test_a_card_is_created_and_delivered_once(chat: Chat) -> None:
+    chat.instance()
+    assert code(chat.instance()) == code(chat.create()) == (400, "param.cardAlreadyExist")
+    assert delivered(chat.deliver())
+    assert code(chat.deliver()) == code(chat.instance()) == (400, "param.cardAlreadyExist")
+    chat.gateway.repeated_card = "accept"
+    twice = {"cardParamMap": {"msgTitle": "twice"}}
+    assert chat.instance(cardData=twice).json() == {"success": True, "result": "card-1"}
+    assert delivered(chat.deliver())
+    [card] = chat.gateway.cards.values()
+    assert (card.title, len(card.states)) == ("why?", 1)
+
+
+def test_a_delivery_may_fail_in_silence(chat: Chat) -> None:
+    chat.instance(imRobotOpenSpaceModel=None)
+    chat.gateway.hidden_failure = "robot is not in the group"
+    answer = chat.deliver()
+    assert not delivered(answer)
+    assert answer.json()["result"][0]["errorMsg"] == "robot is not in the group"
+    chat.gateway.hidden_failure = None
+    assert not delivered(chat.deliver(openSpaceId="dtv1.card//IM_GROUP.cid-unknown"))
+    chat.gateway.say("why me?", group=False)
+    person = {"openSpaceId": "dtv1.card//IM_ROBOT.staff-Ann", "imRobotOpenDeliverModel": {"spaceType": "IM_ROBOT"}}
+    assert not delivered(chat.deliver(**person, imGroupOpenDeliverModel=None))  # not created for that
+    assert chat.gateway.cards == {} and chat.gateway.refused() == 0
+    assert delivered(chat.deliver())
+
+
+@pytest.mark.parametrize("in_group", [True, False])
+def test_the_card_of_the_official_sdk(chat: Chat, monkeypatch: pytest.MonkeyPatch, in_group: bool) -> None:
+    for module in ("stream", "card_replier"):
+        monkeypatch.setattr(f"dingtalk_stream.{module}.DINGTALK_OPENAPI_ENDPOINT", chat.gateway.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    shown: list[tuple[str, str, str, str]] = []
+    chat.gateway.on_change = lambda card: shown.append((card.title, card.text, card.state, ",".join(card.labels)))
+    chat.gateway.say("why me?", group=in_group)
+    asked = message(chat.socket)
+    client = DingTalkStreamClient(Credential("ding-demo", "demo-secret"))
+    reply = AIMarkdownCardInstance(client, ChatbotMessage.from_dict(asked))
+    reply.set_title_and_logo("why me?", "")
+    reply.ai_start()
+    reply.ai_streaming("Be")
+    reply.ai_streaming("cause.", append=True)
+    reply.ai_finish(button_list=PARTS["msgButtons"])
+    assert shown == [
+        ("", "", "thinking", ""),  # it has no title yet
+        ("why me?", "", "growing", ""),
+        ("why me?", "Be", "growing", ""),
+        ("why me?", "Because.", "growing", ""),
+        ("why me?", "Because.", "final", "👍"),
+    ]
+    [card] = chat.gateway.cards.values()
+    assert isinstance(card, TemplateCard)
+    assert (card.id, card.conversation) == (reply.card_instance_id, asked["conversationId"])
+    assert (card.flow_status, card.finalized) == ("3", False)  # it ends its cards without a last streaming call
+    assert chat.gateway.month_calls == 6
+    assert chat.gateway.refused() == 0 and chat.gateway.protocol_errors == []
+    assert chat.gateway.click(card, "👍")
 
 
 # ---- updates and private data
