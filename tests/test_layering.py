@@ -40,6 +40,7 @@ META_IMPORTS: dict[str, set[str]] = {
     "delivery": {"answer", "reply"},
     "worker": {"host", "models", "pool", "timing"},
     "outbox": {"delivery", "host", "limiter", "models", "pool", "reply", "timing"},
+    "intake": {"commands", "health", "host", "models", "one_thread", "reply", "sessions", "store"},
     "questions": {
         "answer",
         "delivery",
@@ -58,6 +59,7 @@ META_IMPORTS: dict[str, set[str]] = {
         "delivery",
         "health",
         "host",
+        "intake",
         "limiter",
         "models",
         "one_thread",

@@ -1,7 +1,7 @@
 """One SQLite file that all processes of a robot on this machine share. What is in it is not known here.
 
 Owns the connection, and a lock that shows the others that this process lives. Any thread but an event loop: everything
-writes. Nothing that goes wrong with the file reaches the caller: it is set aside, and memory takes its place.
+reads or writes a file. Nothing that goes wrong with it reaches the caller: it is set aside, and memory takes its place.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Database:
         """What this process is called in the file."""
         self._schema = schema
         self._tables = tables
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._file = file
         self._aside: Path | None = None  # the file, while it cannot be used
         self._try_again_at = 0.0
@@ -62,18 +62,24 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             self._forget_file(error)
 
-    def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction; again in memory if the file fails."""
+    def do(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = True) -> T:
+        """Run `work` in a transaction; again in memory if the file fails. One statement that only reads needs none.
+
+        Inside of `work` it is a part of that transaction.
+        """
+        around = _transaction if writes else contextlib.nullcontext
         with self._lock:
+            if self._db.in_transaction:
+                return work(self._db)
             self._return_to_file()
             try:
-                with _transaction(self._db):
+                with around(self._db):
                     return work(self._db)
             except sqlite3.Error as error:
                 if self._file is None:
                     raise
                 self._forget_file(error)
-            with _transaction(self._db):
+            with around(self._db):
                 return work(self._db)
 
     def dead(self, owners: Collection[str]) -> Iterator[str]:
@@ -206,11 +212,11 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")  # so that a second process waits here, and not in the middle
     try:
         yield
+        db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
 
 
 def _marks(row: tuple[object, ...]) -> str:

@@ -1,7 +1,7 @@
-"""A thread that does one thing after the other, at once or later.
+"""A thread that does one thing after the other, at once or later, or what has come by then all together.
 
 Owns the thread, its queue and its timers. The methods may be called from any thread, an event loop's too, and return at
-once but for those with a deadline.
+once but for those with a deadline; `Batch.take_up` is for the thread itself.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from .timing import Deadline
 
+T = TypeVar("T")
 Work = Callable[[], None]
 
 _MAX_WAITING = 10_000
+_MAX_AT_ONCE = 50  # of a batch: nobody waits longer than for that
 
 
 class OneThread:
@@ -64,19 +67,55 @@ class OneThread:
             self._thread.join(deadline.left)
 
     def _work(self) -> None:
+        is_ending = False
         while True:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
-            with contextlib.suppress(queue.Empty):
+            until = self._timers[0][0] if self._timers else None
+            timeout = 0.0 if is_ending else None if until is None else max(0.0, until - time.monotonic())
+            try:
                 work = self._queue.get(timeout=timeout)
-                if work is None:
+            except queue.Empty:
+                if is_ending:
                     return
-                self._do(work)
+            else:
+                if work is None:
+                    is_ending = True  # after all that there is: what came before may have brought more
+                else:
+                    self.try_to(work)
             while self._timers and self._timers[0][0] <= time.monotonic():
-                self._do(heapq.heappop(self._timers)[2])
+                self.try_to(heapq.heappop(self._timers)[2])
 
-    def _do(self, work: Work) -> None:
+    def try_to(self, work: Work) -> None:
+        """Do it here and now, as the thread does it: a mistake goes to `on_error`."""
         try:
             work()
         except BaseException:  # the next must still be done, even if not even that can be said
             with contextlib.suppress(Exception):
                 self._on_error()
+
+
+class Batch(Generic[T]):
+    """Things that a thread takes up together, as many as have come by the time it gets to them."""
+
+    def __init__(self, thread: OneThread, take: Callable[[list[T]], None]) -> None:
+        self._thread = thread
+        self._take = take
+        self._lock = threading.Lock()
+        self._waiting: list[T] = []
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= _MAX_WAITING
+
+    def put(self, thing: T) -> None:
+        with self._lock:
+            self._waiting.append(thing)
+            if len(self._waiting) > 1:
+                return  # it is taken up with those before it
+        self._thread.do(self.take_up)
+
+    def take_up(self) -> None:
+        """Take up what waits. On that thread only, or after its end."""
+        with self._lock:
+            things, self._waiting = self._waiting, []
+        for at in range(0, len(things), _MAX_AT_ONCE):
+            self._thread.try_to(functools.partial(self._take, things[at : at + _MAX_AT_ONCE]))

@@ -17,7 +17,7 @@ from . import host, markdown
 from .answer import GrowingAnswer, tells_of_an_act
 from .delivery import Delivery
 from .models import AgentError, IncomingMessage
-from .one_thread import OneThread
+from .one_thread import Batch, OneThread
 from .reply import Outcome
 from .store import KeptAnswer, Store
 from .timing import Deadline
@@ -64,13 +64,23 @@ class Questions:
     """The questions of one robot, from `ask` until their last word is out; it finds those of its predecessor, too."""
 
     def __init__(
-        self, element: Any, config: RobotConfig, jit_app: host.JitApp, store: Store, robot_thread: OneThread
+        self,
+        element: Any,
+        config: RobotConfig,
+        jit_app: host.JitApp,
+        store: Store,
+        robot_thread: OneThread,
+        note: Callable[[Callable[[], object]], None],
     ) -> None:
+        """`note` has the robot's thread do something with the store; nobody waits for that."""
         self._full_name: str = element.fullName
         self._config = config
         self._app = jit_app
         self._store = store
         self._robot_thread = robot_thread
+        self._note = note
+        # Of all that have come at once, the agents start first: they take their time.
+        self._cards = Batch(robot_thread, _open_cards)
         self._tried_side_by_side = False
         # One slot until it is known that agents may run side by side; till then, those who would have one wait.
         self._worker = Worker(1, config.maxQueue + config.maxConcurrency - 1)
@@ -91,11 +101,12 @@ class Questions:
         question = Question(message, delivery, growing, self)
         self._questions.add(question)
         delivery.done.add_done_callback(lambda _: self._questions.discard(question))
-        self._worker.submit(line, question)
+        has_to_wait = self._worker.submit(line, question)
         if not delivery.opened:
-            delivery.open()
-        looks = iter(_PLACE_AFTER)
-        self._robot_thread.later(next(looks), functools.partial(self._show_place, question, looks))
+            self._cards.put(delivery)
+        if has_to_wait:
+            looks = iter(_PLACE_AFTER)
+            self._robot_thread.later(next(looks), functools.partial(self._show_place, weakref.ref(question), looks))
 
     def find(self, message_id: str) -> Question | None:
         """The question of that message, None if it is not one of these any more."""
@@ -150,13 +161,14 @@ class Questions:
 
     # ---- on the robot's thread
 
-    def _show_place(self, question: Question, looks: Iterator[float]) -> None:
+    def _show_place(self, waiting: weakref.ref[Question], looks: Iterator[float]) -> None:
         def show(places: dict[Any, int]) -> None:
-            if place := places.get(question):
+            question = waiting()
+            if question is not None and (place := places.get(question)):
                 delivery = question.delivery
                 delivery.progress(lambda: delivery.reply.texts.place.format(place=place))
                 if seconds := next(looks, None):
-                    self._robot_thread.later(seconds, functools.partial(self._show_place, question, looks))
+                    self._robot_thread.later(seconds, functools.partial(self._show_place, waiting, looks))
 
         self._worker.look_at_places(show)
 
@@ -193,8 +205,15 @@ class Questions:
         """The last word where the agent has not had it."""
         if not question.delivery.final:
             text = _ending(question.growing, sentence)
-            self._store.keep_answer(question.message.message_id, text, outcome)
+            self._keep(question, text, outcome)
             question.delivery.finish(text, outcome)
+
+    def _keep(self, question: Question, text: str, outcome: Outcome) -> None:
+        keep = functools.partial(self._store.keep_answer, question.message.message_id, text, outcome)
+        if question.has_acted:  # it must not act twice, whatever happens from now on
+            keep()
+        else:  # when many end at once, the store is what their last words would wait for
+            self._note(keep)
 
     # ---- on an agent's thread
 
@@ -222,7 +241,7 @@ class Questions:
         if question.is_stopped:
             return  # who stopped it says the last word
         if not delivery.final:
-            self._store.keep_answer(message.message_id, text, outcome)
+            self._keep(question, text, outcome)
         if not delivery.finish(text, outcome):
             host.log.warning(f"{self._full_name}: the late answer to {message.message_id} was dropped")
 
@@ -276,6 +295,11 @@ class Questions:
 def _questions_of(full_name: str) -> set[Question]:
     """All of an element in this process: while a reload lets the old robot's answers out, the new one may stop them."""
     return set()
+
+
+def _open_cards(deliveries: list[Delivery]) -> None:
+    for delivery in deliveries:
+        delivery.open()
 
 
 def _ending(growing: GrowingAnswer, sentence: str) -> str:

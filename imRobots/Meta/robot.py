@@ -1,12 +1,13 @@
 """The use case: a message comes in, an agent answers, the answer goes out. And what else people can tell a robot.
 
 Owns the journey of a message, and of a click, between a Type's handler and a Type's reply, and one thread, which takes
-both in and looks at the time. Knows no platform and opens no connection. `Robot.submit` and `Robot.click` may be called
-on an event loop: they only put something on a queue.
+both in, looks at the time, and writes down what came of them. Knows no platform and opens no connection. `Robot.submit`
+and `Robot.click` may be called on an event loop: they only put something on a queue.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
@@ -20,9 +21,10 @@ from .budget import Budget
 from .commands import Command, read_command
 from .delivery import Delivery
 from .health import Health, in_words
+from .intake import Intake
 from .limiter import limiter_for
 from .models import Busy, Click, ClickRefused, IncomingMessage, Rating
-from .one_thread import OneThread
+from .one_thread import Batch, OneThread
 from .outbox import Outbox
 from .questions import Questions
 from .ratings import Ratings
@@ -54,7 +56,8 @@ class Robot:
     ) -> None:
         """`config` is the instance's; `reply_to` makes the Type's reply to a message, on the robot's thread.
 
-        It is called for clicks, too, with the message of the card: a week later that has no text and no `source`.
+        It must not block, because others wait behind it, and the message has no `session` yet. It is called for clicks,
+        too, with the message of the card: a week later that has no text and no `source`.
 
         `account` names the platform's application, whose robots share its limits. `status` is the whole status, for an
         administrator who asks in the chat.
@@ -66,15 +69,20 @@ class Robot:
         self._whole_status = status or self.status
         self._thread = OneThread("imRobots-intake", self._log_mistake)
         jit_app = host.JitApp(element)
-        self._questions = Questions(element, config, jit_app, store, self._thread)
+        self._notes = Batch(self._thread, functools.partial(store.together, on_error=self._log_lapse))
+        self._questions = Questions(element, config, jit_app, store, self._thread, self._note)
         self._ratings = Ratings(element.fullName, config, store, jit_app)
-        self._sessions = Sessions(config.sessionScope, store)
         self._outbox = Outbox(element.fullName, limiter_for(account or element.fullName, config.apiQps))
         self._budget = Budget(element.fullName, config.monthlyApiBudget, store)
         self._health = Health(
             "received", "answered", "failed", "stopped", "declined", "commands", "duplicate", "clicks", "rated"
         )
+        self._sessions = Sessions(config.sessionScope, store)
+        self._intake = Intake(
+            element.fullName, self._thread, store, self._sessions, self._health, reply_to, self._answer
+        )
         self._closed = False
+        self._ended = False
         self._lock = threading.Lock()
         self._thread.do(self._finish_what_was_left)
 
@@ -85,7 +93,7 @@ class Robot:
         """
         done: Future[bool] = Future()
         done.set_running_or_notify_cancel()  # so that nobody who awaits it can cancel the answer
-        if why_not := self._take_in(functools.partial(self._take, message, done)):
+        if why_not := self._take_in(functools.partial(self._intake.put, message, done)):
             host.log.error(f"{self._element.fullName}: message {message.message_id} {why_not}; it is not answered")
             done.set_result(False)
         return done
@@ -97,7 +105,8 @@ class Robot:
         """
         done: Future[Clicked] = Future()
         done.set_running_or_notify_cancel()  # who does not wait for it has clicked all the same
-        if why_not := self._take_in(functools.partial(self._take_click, click, done)):
+        take = functools.partial(self._take_click, click, done)
+        if why_not := self._take_in(functools.partial(self._thread.do, take)):
             done.set_exception(ClickRefused(f"it {why_not}"))
         return done
 
@@ -120,10 +129,13 @@ class Robot:
         """
         with self._lock:
             self._closed = True
-        self._thread.wait_done(deadline)  # it goes on, to look at the time
+        self._thread.wait_done(deadline)  # it goes on, to look at the time and to write
         left = self._questions.close(Deadline(deadline.left * 0.8))
         unsent = self._outbox.close(deadline)
         self._thread.end(deadline)
+        self._ended = True
+        self._notes.take_up()
+        self._store.write_counts()
         self._ratings.close(deadline)
         if left or unsent:
             host.log.warning(
@@ -131,42 +143,34 @@ class Robot:
                 f"dropped, and with {unsent} replies that could not be sent."
             )
 
-    def _take_in(self, work: Callable[[], None]) -> str:
-        """Do it on the robot's thread; returns why that cannot be, "" if it can."""
+    def _take_in(self, put: Callable[[], None]) -> str:
+        """Put something in line for the robot's thread; returns why that cannot be, "" if it can."""
         with self._lock:
             if self._closed:
                 return "came after the robot was stopped"
-            if self._thread.is_full:
+            if self._thread.is_full or self._intake.is_full:
                 return "is one too many to be read"
-            self._thread.do(work)
+            put()
         return ""
 
     # ---- on the robot's thread
 
     def _log_mistake(self) -> None:
-        # In a Type's reply or texts, say. The next message is taken all the same.
-        host.log.exception(f"{self._element.fullName}: a message could not be taken in")
+        # In a Type's texts, say. What comes next is done all the same.
+        host.log.exception(f"{self._element.fullName}: something that came in, or was due, could not be done")
 
-    def _take(self, message: IncomingMessage, done: Future[bool]) -> None:
-        self._health.count("received")
-        delivery: Delivery | None = None
-        try:
-            self._store.count("pushes")
-            message = replace(message, session=self._sessions.of(message))
-            reply = self._reply_to(message)
-            if self._store.accept(message):
-                delivery = self._delivery(message, reply, done)
-                self._begin(message, delivery)
-                return
-            self._health.count("duplicate")
-            host.log.info(f"{self._element.fullName}: message {message.message_id} was delivered again; ignored")
-            done.set_result(True)
-        except BaseException:
-            if delivery is None:
-                self._health.count("failed")
-            if not done.done():
-                done.set_result(False)
-            raise
+    def _log_lapse(self) -> None:
+        with contextlib.suppress(Exception):  # the others want to be remembered, even if not even that can be said
+            host.log.exception(f"{self._element.fullName}: a card or an answer cannot be remembered")
+
+    def _note(self, work: Callable[[], object]) -> None:
+        """Do something with the store, when the robot's thread comes to it. Any thread; nobody waits for it."""
+        self._notes.put(work)
+        if self._ended:
+            self._notes.take_up()
+
+    def _answer(self, message: IncomingMessage, reply: Reply, done: Future[bool]) -> None:
+        self._begin(message, self._delivery(message, reply, done))
 
     def _finish_what_was_left(self) -> None:
         """What a killed process has left unanswered, or a robot that had to stop. At the start, and every minute."""
@@ -206,7 +210,7 @@ class Robot:
         def opened(handle: Any) -> None:
             if handle is not None:
                 self._health.took("first_card", time.monotonic() - asked_at)
-                self._store.bind(message.message_id, handle)
+                self._note(functools.partial(self._store.bind, message.message_id, handle))
 
         delivery = Delivery(self._outbox, reply, message.text, done, opened)
         done.add_done_callback(lambda done: self._note_end(message, delivery, done.result(), asked_at))
@@ -215,11 +219,11 @@ class Robot:
     def _note_end(self, message: IncomingMessage, delivery: Delivery, delivered: bool, asked_at: float) -> None:
         if delivery.final and (delivered or not self._closed):
             agent, card = self._config.agent, delivery.reply.card
-            self._store.answered(message.message_id, agent, delivery.final, card)
-        elif delivered or not self._closed:
-            self._store.done(message.message_id)
+            last_word = message.message_id, agent, delivery.final, card
+            self._note(functools.partial(self._store.answered, *last_word))
         else:
-            self._store.leave(message.message_id)
+            end = self._store.done if delivered or not self._closed else self._store.leave
+            self._note(functools.partial(end, message.message_id))
         outcome = delivery.final[1] if delivery.final else "declined" if delivery.sentence is not None else ""
         if not delivered:
             self._health.count("failed")
@@ -294,7 +298,9 @@ class Robot:
             delivery.say(in_words(texts.status, self._whole_status()))
         else:
             here = message.conversation_id, message.sender_id
-            answer = self._questions.last_answer(*here) or self._store.last_answer(*here)
+            answer = self._questions.last_answer(*here)
+            self._notes.take_up()  # it may be among them
+            answer = answer or self._store.last_answer(*here)
             if answer is not None:
                 self._rate(answer, message.sender_id, _RATINGS[command])
             delivery.say(texts.thanks if answer is not None else texts.nothing_to_rate)
@@ -312,7 +318,9 @@ class Robot:
 
     def _press(self, click: Click) -> Clicked:
         """What the button says, if it may."""
-        answer = self._store.find_answer(click.card) or self._questions.opening(click.card)
+        answer = self._questions.opening(click.card)
+        self._notes.take_up()  # it may be among them
+        answer = self._store.find_answer(click.card) or answer
         if answer is None:
             raise ClickRefused(f"the card {str(click.card)[:100]!r} is not known, or not any more")
         message = answer.message
@@ -356,7 +364,8 @@ class Robot:
                 done.set_result(False)
                 raise
             if delivery.sentence is not None:  # it was turned away
-                done.add_done_callback(lambda _: self._store.unsee(again.message_id))
+                unsee = functools.partial(self._store.unsee, again.message_id)
+                done.add_done_callback(lambda _: self._note(unsee))
         elif self._store.once_a_day(f"go on {message.message_id}"):
             Delivery(self._outbox, self._reply_to(message), message.text, Future()).say(texts.go_on)
         return ""

@@ -1,7 +1,7 @@
 """What a robot remembers: messages it has had and not yet answered, answers and their ratings, what it has counted.
 
 Owns the tables of the database that all processes of the robot on this machine share, and in it this process's
-unfinished answers. Any thread but an event loop: every method writes.
+unfinished answers. Any thread but an event loop: every method but `count` reads or writes a file.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +28,7 @@ _DAY = 24 * 60 * 60.0
 _WEEK = 7 * _DAY
 _MOST = 100_000  # message ids, and answers; a flood must not fill the disk
 _MOST_AT_ONCE = 10_000  # that are forgotten: a tenth of a second
+_TIDY_SECONDS = 60.0  # from one look for what is too old to the next
 _MOST_TEXT = 20_000  # characters that are kept of a question, and of an answer
 # DingTalk counts by the month, and says nothing of the time zone: its own is assumed.
 _MONTH_OFFSET = 8 * 60 * 60.0
@@ -49,6 +52,15 @@ CREATE TABLE IF NOT EXISTS feedback
 CREATE INDEX IF NOT EXISTS feedback_at ON feedback (at);
 CREATE TABLE IF NOT EXISTS months (month TEXT, what TEXT, number INTEGER, PRIMARY KEY (month, what));
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT);
+"""
+# One statement each: while agents run, a thread waits its turn after every statement.
+_SEE = """
+INSERT INTO seen SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM answers WHERE message_id = ?)
+ON CONFLICT (key) DO UPDATE SET at = excluded.at WHERE at <= ?
+"""
+_COUNT = """
+INSERT INTO months VALUES (?, ?, ?)
+ON CONFLICT (month, what) DO UPDATE SET number = number + excluded.number
 """
 _UNFINISHED = "SELECT at, message, handle, spent, answer FROM unfinished"
 _TABLES = (
@@ -101,6 +113,9 @@ class Store:
     def __init__(self, file: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         """Without a file, or where `file` cannot be used, what is remembered ends with the process."""
         self._clock = clock
+        self._tidied_at = 0.0
+        self._counting = threading.Lock()
+        self._uncounted: Counter[str] = Counter()
         self._database = Database(file, _SCHEMA, _TABLES)
 
     def accept(self, message: IncomingMessage) -> bool:
@@ -110,16 +125,41 @@ class Store:
         """
 
         def write(db: sqlite3.Connection) -> bool:
-            now = self._clock()
-            if not _is_new(db, f"message {message.message_id}", now):
+            now, message_id = self._clock(), _plain(message.message_id)
+            row = (message_id, self._database.owner, now, _to_json(message), None, 0, None)
+            if not _is_new(db, f"message {message_id}", now, answered=message_id):
                 return False
-            if db.execute("SELECT 1 FROM answers WHERE message_id = ?", (_plain(message.message_id),)).fetchone():
-                return False
-            row = (_plain(message.message_id), self._database.owner, now, _to_json(message), None, 0, None)
             db.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             return True
 
         return self._do(write)
+
+    def together(self, works: Collection[Callable[[], object]], on_error: Callable[[], None]) -> None:
+        """Do all of this with the store in one go: many at once cost little more than one.
+
+        Each may be done twice, if the file fails. `on_error` is called in the `except` clause of one that raised; the
+        others are done all the same.
+        """
+        with self._counting:
+            counts, self._uncounted = self._uncounted, Counter()
+        rows = [(self._month(), what, number) for what, number in counts.items()]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(_COUNT, rows)
+            for work in works:
+                try:
+                    work()
+                except sqlite3.Error:
+                    raise
+                except Exception:
+                    on_error()
+
+        try:
+            self._do(write)
+        except BaseException:
+            with self._counting:
+                self._uncounted += counts
+            raise
 
     def unsee(self, message_id: str) -> None:
         """Forget that the message was ever accepted: nothing came of it, and it may come again."""
@@ -151,9 +191,9 @@ class Store:
         def write(db: sqlite3.Connection) -> None:
             key = (_plain(message_id),)
             row = db.execute(f"{_UNFINISHED} WHERE message_id = ?", key).fetchone()
-            db.execute("DELETE FROM unfinished WHERE message_id = ?", key)
             left = _read(_unfinished, self._clock(), *row) if row else None
             if left is None:
+                db.execute("DELETE FROM unfinished WHERE message_id = ?", key)
                 return
             message, (answer, outcome) = left.message, last_word
             texts = {"text": message.text[:_MOST_TEXT], "quote": message.quote[:_MOST_TEXT], "source": message.source}
@@ -168,6 +208,7 @@ class Store:
                 _to_json(replace(message, text="", quote="", source={})),
                 _plain(json.dumps([texts, answer[:_MOST_TEXT]], ensure_ascii=False)),
             )
+            db.execute("DELETE FROM unfinished WHERE message_id = ?", key)
             db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
         self._do(write)
@@ -264,18 +305,17 @@ class Store:
         return self._do(lambda db: _is_new(db, f"once {what}", self._clock()))
 
     def count(self, what: str) -> None:
-        """One more of `what` this month."""
+        """One more of `what` this month. It is written with what is next done `together`. Also on an event loop."""
+        with self._counting:
+            self._uncounted[what] += 1
 
-        def write(db: sqlite3.Connection) -> None:
-            month = self._month()
-            db.execute("DELETE FROM months WHERE month != ?", (month,))
-            db.execute("INSERT OR IGNORE INTO months VALUES (?, ?, 0)", (month, what))
-            db.execute("UPDATE months SET number = number + 1 WHERE month = ? AND what = ?", (month, what))
-
-        self._do(write)
+    def write_counts(self) -> None:
+        """Let other processes, and the next one, know what was counted."""
+        self.together([], on_error=lambda: None)  # there is nothing that could be wrong
 
     def counted(self, what: str) -> int:
-        """How many this month, in all processes."""
+        """How many this month, in all processes, but for what the others have not written yet."""
+        self.write_counts()
         query = "SELECT number FROM months WHERE month = ? AND what = ?"
         row = self._do(lambda db: db.execute(query, (self._month(), what)).fetchone())
         return row[0] if row else 0
@@ -286,7 +326,8 @@ class Store:
 
     def recall(self, key: str) -> Any:
         """The fact, None if there is none."""
-        row = self._do(lambda db: db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone())
+        query = "SELECT value FROM facts WHERE key = ?"
+        row = self._database.do(lambda db: db.execute(query, (key,)).fetchone(), writes=False)
         return json.loads(row[0]) if row else None
 
     def month_ends(self) -> float:
@@ -305,11 +346,19 @@ class Store:
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def write(db: sqlite3.Connection) -> T:
-            # Texts stay for a day at most. The hourly line in the log comes by here if nobody else does.
-            db.execute("DELETE FROM unfinished WHERE at < ?", (self._clock() - _DAY,))
+            if abs(self._clock() - self._tidied_at) >= _TIDY_SECONDS:
+                self._tidy(db)
             return work(db)
 
         return self._database.do(write)
+
+    def _tidy(self, db: sqlite3.Connection) -> None:
+        # Texts stay for a day at most. The hourly line in the log comes by here if nobody else does.
+        self._tidied_at = now = self._clock()
+        db.execute("DELETE FROM unfinished WHERE at < ?", (now - _DAY,))
+        db.execute("DELETE FROM seen WHERE at <= ?", (now - _DAY,))
+        db.execute("DELETE FROM seen WHERE rowid <= (SELECT max(rowid) FROM seen) - ?", (_MOST,))
+        db.execute("DELETE FROM months WHERE month != ?", (self._month(),))
 
 
 def open_store(element: Any) -> Store:
@@ -326,10 +375,9 @@ def _open_store(full_name: str, folder: Path | None) -> Store:
     return Store(folder / f"{full_name}.sqlite3" if folder else None)
 
 
-def _is_new(db: sqlite3.Connection, key: str, now: float) -> bool:
-    db.execute("DELETE FROM seen WHERE at <= ?", (now - _DAY,))
-    db.execute("DELETE FROM seen WHERE rowid <= (SELECT max(rowid) FROM seen) - ?", (_MOST - 1,))
-    return db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_plain(key), now)).rowcount == 1
+def _is_new(db: sqlite3.Connection, key: str, now: float, answered: str | None = None) -> bool:
+    """Whether neither the key was seen within a day nor the message `answered`. From now on, it was."""
+    return db.execute(_SEE, (_plain(key), now, answered, now - _DAY)).rowcount == 1
 
 
 def _to_json(message: IncomingMessage) -> str:

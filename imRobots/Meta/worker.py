@@ -34,10 +34,10 @@ class Worker:
         self._closed = False
         self._pool = DaemonPool("imRobots-agent")
 
-    def submit(self, session: str, job: Job) -> None:
-        """Run `job` as soon as a slot is free and the session's earlier jobs are done. Raises `Busy` when full.
+    def submit(self, session: str, job: Job) -> bool:
+        """Run `job` as soon as a slot is free and the session's earlier jobs are done; returns whether it has to wait.
 
-        A job must not raise.
+        Raises `Busy` when full. A job must not raise.
         """
         with self._changed:
             if self._closed or self.is_jammed:
@@ -49,6 +49,7 @@ class Worker:
             if len(self._waiting) > self._max_waiting:
                 del self._waiting[job]
                 raise Busy(one_session=False)
+            return job in self._waiting
 
     def withdraw(self, job: Job) -> None:
         """Forget a job that waits. Nothing happens if it does not."""

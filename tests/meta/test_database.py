@@ -65,6 +65,12 @@ def words(db: Database) -> set[str]:
     return {word for word, _ in rows(db, "words")}
 
 
+def seen(db: Database) -> set[str]:
+    """The same, without a turn to write."""
+    read = db.do(lambda connection: connection.execute("SELECT word FROM words").fetchall(), writes=False)
+    return {word for (word,) in read}
+
+
 def end(processes: dict[str, Database], name: str = "first") -> None:
     """As its process's end does: the system lets its locks go."""
     del processes[name]
@@ -90,7 +96,10 @@ def locked(file: Path) -> Iterator[None]:
 # What is written
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["file", "memory"])
+SHARED = pytest.mark.parametrize("shared", [True, False], ids=["file", "memory"])
+
+
+@SHARED
 def test_what_fails_halfway_leaves_nothing(host: FakeHost, file: Path, shared: bool) -> None:
     db = opened(file if shared else None)
 
@@ -104,6 +113,85 @@ def test_what_fails_halfway_leaves_nothing(host: FakeHost, file: Path, shared: b
     put(db, "words", "whole", 1)
     assert words(db) == {"whole"}
     assert host.logged("warning") == []
+
+
+@SHARED
+def test_what_is_written_within_is_a_part_of_the_whole(host: FakeHost, file: Path, shared: bool) -> None:
+    db, other = opened(file if shared else None), opened(file)
+
+    def whole(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO words VALUES ('before', 1)")
+        put(db, "words", "within", 2)
+        assert words(db) == seen(db) == {"before", "within"}
+        assert seen(other) == set(), "others see all of it or nothing"
+        connection.execute("INSERT INTO words VALUES ('after', 3)")
+        return "done"
+
+    assert db.do(whole) == "done"
+    assert words(db) == {"before", "within", "after"}
+    assert seen(other) == (words(db) if shared else set())
+    assert host.logged("warning") == []
+
+
+@SHARED
+def test_what_was_written_within_is_gone_with_the_whole(host: FakeHost, file: Path, shared: bool) -> None:
+    db = opened(file if shared else None)
+
+    def half(connection: sqlite3.Connection) -> None:
+        put(db, "words", "within", 1)
+        db.do(lambda connection: put(db, "words", "deep within", 2))
+        raise KeyError("not a failure of the file")
+
+    with pytest.raises(KeyError):
+        db.do(half)
+    assert words(db) == set()
+    put(db, "words", "whole", 1)
+    assert words(db) == {"whole"}
+    assert host.logged("warning") == []
+
+
+@SHARED
+def test_who_only_reads_sees_what_was_written(file: Path, shared: bool) -> None:
+    db = opened(file if shared else None)
+    other = opened(file) if shared else db
+
+    def write_and_read(connection: sqlite3.Connection) -> set[str]:
+        connection.execute("INSERT INTO words VALUES ('a', 1)")
+        return seen(db)
+
+    assert seen(db) == set()
+    assert db.do(write_and_read) == {"a"}
+    assert seen(db) == seen(other) == {"a"}
+    put(other, "words", "b", 2)
+    assert seen(db) == {"a", "b"}
+
+
+def test_who_only_reads_waits_for_nobody_who_writes(host: FakeHost, file: Path) -> None:
+    db = opened(file)
+    put(db, "words", "a", 1)
+    with locked(file):
+        assert seen(db) == {"a"}
+    assert host.logged("warning") == []
+
+
+@SHARED
+def test_no_other_thread_comes_in_between(file: Path, shared: bool) -> None:
+    db = opened(file if shared else None)
+    other = threading.Thread(target=put, args=(db, "recent", 99))
+
+    def whole(connection: sqlite3.Connection) -> None:
+        for number in range(3):
+            put(db, "recent", number)
+            if number == 0:
+                other.start()
+            other.join(0.02)
+            assert other.is_alive()
+        assert rows(db, "recent") == [(0,), (1,), (2,)]
+
+    db.do(whole)
+    other.join(WAIT)
+    in_order = db.do(lambda connection: connection.execute("SELECT number FROM recent ORDER BY rowid").fetchall())
+    assert in_order == [(0,), (1,), (2,), (99,)]
 
 
 def test_what_one_writes_another_reads(file: Path) -> None:
@@ -309,6 +397,28 @@ def test_a_file_that_fails_later_leaves_what_was_known(
     (record,) = host.logged("warning")
     assert str(file) in record.message
     assert "restart the app" in record.message
+
+
+def test_where_the_file_fails_within_the_whole_is_done_again(host: FakeHost, file: Path) -> None:
+    db = opened(file)
+    put(db, "words", "known", 0)
+    used = db._db.execute("PRAGMA page_count").fetchone()[0]
+    db._db.execute(f"PRAGMA max_page_count = {used + 4}")  # then the disk is full
+    tries: list[int] = []
+
+    def whole(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO points VALUES ('Ada', 1)")
+        for number in range(1, 6):
+            tries.append(number)
+            put(db, "words", f"{number} {'long ' * 2000}", number)
+
+    db.do(whole)
+    assert tries[-5:] == [1, 2, 3, 4, 5] and len(tries) > 5
+    assert [number for _, number in rows(db, "words")] == [1, 2, 3, 4, 5, 0]
+    assert rows(db, "points") == [("Ada", 1)]
+    (record,) = host.logged("warning")
+    assert "full" in record.message
+    assert words(opened(file)) == {"known"}, "the file has nothing of it"
 
 
 def test_memory_gets_the_newest_of_what_is_too_much(host: FakeHost, file: Path, impatient: None) -> None:

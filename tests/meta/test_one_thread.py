@@ -1,7 +1,8 @@
-"""One thread that does one thing after the other, at once or later."""
+"""One thread that does one thing after the other, at once or later, or what has come by then all together."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from imRobots.Meta import Deadline, one_thread
-from imRobots.Meta.one_thread import OneThread
+from imRobots.Meta.one_thread import Batch, OneThread
 
 from .helpers import WAIT, eventually, pass_through
 
@@ -136,6 +137,28 @@ def test_before_the_end_it_does_what_it_was_given_and_forgets_what_is_not_due(th
     assert done == ["now"]
 
 
+def test_at_the_end_it_does_also_what_the_last_works_bring(thread: OneThread) -> None:
+    gate, done = threading.Event(), []
+    thread.do(lambda: pass_through(gate))
+    thread.do(lambda: thread.do(lambda: done.append("brought")))
+    ending = threading.Thread(target=thread.end, args=(Deadline(WAIT),))
+    ending.start()
+    eventually(lambda: thread._queue.qsize() == 2)  # the end is in line
+    gate.set()
+    ending.join(WAIT)
+    assert done == ["brought"]
+    assert not is_alive()
+
+
+def test_it_can_be_ended_twice(thread: OneThread) -> None:
+    gate = threading.Event()
+    thread.do(lambda: pass_through(gate))
+    for _ in range(2):
+        thread.end(Deadline(0))
+    gate.set()
+    eventually(lambda: not is_alive())
+
+
 def test_it_can_end_itself(thread: OneThread, errors: list[BaseException | None]) -> None:
     thread.do(lambda: thread.end(Deadline(WAIT)))
     eventually(lambda: not is_alive())
@@ -162,3 +185,146 @@ def test_it_is_full_while_too_much_waits(thread: OneThread, monkeypatch: pytest.
     gate.set()
     thread.wait_done(Deadline(WAIT))
     assert [*fullness, thread.is_full] == [False, False, True, False]
+
+
+# What has come by then, all together
+
+
+@contextlib.contextmanager
+def busy(thread: OneThread) -> Iterator[None]:
+    """It has something else to do meanwhile, and all is done that was given before and meanwhile at the end."""
+    gate, entered = threading.Event(), threading.Event()
+    thread.do(lambda: (entered.set(), pass_through(gate)))  # type: ignore[arg-type, return-value]
+    assert entered.wait(WAIT)
+    yield
+    gate.set()
+    settle(thread)
+
+
+def test_what_comes_while_the_thread_is_busy_is_taken_up_together_in_order_and_once(thread: OneThread) -> None:
+    taken: list[tuple[list[int], str]] = []
+    batch: Batch[int] = Batch(thread, lambda things: taken.append((things, threading.current_thread().name)))
+    with busy(thread):
+        for number in range(5):
+            batch.put(number)
+        assert taken == []
+    assert taken == [([0, 1, 2, 3, 4], NAME)]
+    with busy(thread):
+        batch.put(5)
+    assert taken[1:] == [([5], NAME)]
+
+
+def test_what_comes_while_a_batch_is_taken_up_is_in_the_next(thread: OneThread) -> None:
+    taken: list[list[str]] = []
+    gate, entered = threading.Event(), threading.Event()
+
+    def take(things: list[str]) -> None:
+        taken.append(things)
+        if len(taken) == 1:
+            entered.set()
+            pass_through(gate)
+            batch.put("from within")
+
+    batch: Batch[str] = Batch(thread, take)
+    batch.put("first")
+    assert entered.wait(WAIT)
+    batch.put("second")
+    batch.put("third")
+    gate.set()
+    settle(thread)
+    assert taken == [["first"], ["second", "third", "from within"]]
+
+
+def test_an_error_with_some_loses_nothing_that_comes_later(
+    thread: OneThread, errors: list[BaseException | None]
+) -> None:
+    taken: list[list[str]] = []
+    trouble = SystemExit(1)
+
+    def take(things: list[str]) -> None:
+        taken.append(things)
+        if len(taken) == 1:
+            batch.put("while it fails")
+            raise trouble
+
+    batch: Batch[str] = Batch(thread, take)
+    with busy(thread):
+        batch.put("bad")
+    assert errors == [trouble]
+    with busy(thread):
+        batch.put("later")
+    assert taken == [["bad"], ["while it fails"], ["later"]]
+
+
+def test_of_very_many_some_are_taken_up_at_a_time_and_a_mistake_with_those_costs_no_others(
+    thread: OneThread, errors: list[BaseException | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_thread, "_MAX_AT_ONCE", 2)
+    taken: list[list[int]] = []
+
+    def take(things: list[int]) -> None:
+        taken.append(things)
+        if 2 in things:
+            raise ValueError
+
+    batch: Batch[int] = Batch(thread, take)
+    with busy(thread):
+        for number in range(5):
+            batch.put(number)
+    assert taken == [[0, 1], [2, 3], [4]]
+    assert len(errors) == 1
+
+
+def test_a_batch_is_full_while_too_much_waits(thread: OneThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_thread, "_MAX_WAITING", 2)
+    batch: Batch[int] = Batch(thread, lambda things: None)
+    with busy(thread):
+        fullness = [batch.is_full]
+        for number in range(3):
+            batch.put(number)
+            fullness.append(batch.is_full)
+        assert not thread.is_full, "a batch is one thing to do"
+    assert [*fullness, batch.is_full] == [False, False, True, True, False]
+
+
+def test_on_its_thread_one_can_have_at_once_what_waits(thread: OneThread) -> None:
+    events: list[object] = []
+    batch: Batch[int] = Batch(thread, events.append)
+
+    def look() -> None:
+        batch.take_up()
+        events.append("looked")
+        batch.take_up()
+        batch.put(3)
+
+    with busy(thread):
+        thread.do(look)
+        batch.put(1)
+        batch.put(2)
+        thread.do(lambda: events.append("next"))
+    assert events[:2] == [[1, 2], "looked"]
+    assert events[2:] in (["next", [3]], [[3], "next"]), "nothing twice"
+    with busy(thread):
+        batch.put(4)
+    assert events[4:] == [[4]]
+
+
+def test_of_what_many_threads_put_nothing_is_lost_or_out_of_order(thread: OneThread) -> None:
+    taken: list[tuple[int, int]] = []
+    batch: Batch[tuple[int, int]] = Batch(thread, taken.extend)
+    start = threading.Barrier(4)
+
+    def put(name: int) -> None:
+        start.wait()
+        for number in range(500):
+            batch.put((name, number))
+
+    threads = [threading.Thread(target=put, args=(name,)) for name in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    settle(thread)
+    assert len(taken) == 4 * 500
+    for name in range(4):
+        assert [number for who, number in taken if who == name] == list(range(500))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -134,6 +135,22 @@ def test_a_day_is_counted_from_the_first_time(memory: Store, clock: Clock) -> No
     assert memory.accept(message(1))
 
 
+@pytest.mark.parametrize("tidied", [True, False])
+def test_after_a_day_a_message_is_new_again_and_not_a_second_earlier(
+    memory: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, tidied: bool
+) -> None:
+    if not tidied:
+        monkeypatch.setattr(store, "_TIDY_SECONDS", float("inf"))
+    for _ in range(2):
+        assert memory.accept(message(1))
+        assert memory.once_a_day("quota c1")
+        memory.done("m1")
+        clock.now += DAY - 1
+        assert not memory.accept(message(1))
+        assert not memory.once_a_day("quota c1")
+        clock.now += 1
+
+
 def test_what_is_younger_than_a_day_is_kept_when_the_older_is_forgotten(memory: Store, clock: Clock) -> None:
     memory.accept(message("old"))
     clock.now += DAY / 2
@@ -157,9 +174,12 @@ def test_without_a_file_each_robot_remembers_for_itself(clock: Clock) -> None:
     assert second.take_over() == []
 
 
-def test_it_never_remembers_more_than_its_bound(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_remembers_no_more_than_its_bound_for_longer_than_a_minute(
+    memory: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "_MOST", 3)
     assert all(memory.accept(message(name)) for name in "abcd")
+    clock.now += 60
     assert not memory.accept(message("d"))
     assert not memory.accept(message("c"))
     assert memory.accept(message("a")), "the oldest makes room"
@@ -193,6 +213,94 @@ def test_by_default_time_passes_by_itself(file: Path) -> None:
     assert memory.month_ends() > datetime.now().timestamp()
 
 
+# Many at once
+
+
+def no_error() -> None:
+    raise AssertionError("nothing went wrong") from sys.exc_info()[1]
+
+
+def test_what_is_done_together_is_done_in_order_and_as_if_by_itself(memory: Store) -> None:
+    results: list[Any] = []
+    memory.count("calls")
+    memory.together(
+        [
+            lambda: results.append(memory.accept(message(1))),
+            lambda: results.append(memory.accept(message(1))),
+            lambda: memory.bind("m1", "card"),
+            lambda: memory.keep_answer("m1", "Twelve.", "answered"),
+            lambda: results.append(found(memory, "card").answer),
+            lambda: answered(memory, "m1"),
+            lambda: memory.remember("fact", 1),
+            lambda: results.append(memory.recall("fact")),
+            lambda: results.append(memory.once_a_day("quota c1")),
+            lambda: memory.count("calls"),
+            lambda: results.append(memory.counted("calls")),
+        ],
+        on_error=no_error,
+    )
+    assert results == [True, False, "Twelve.", 1, True, 2]
+    assert last_id(memory, "c1", "s1") == "m1"
+    assert memory.recall("fact") == 1
+    assert memory.counted("calls") == 2
+    assert not memory.once_a_day("quota c1")
+
+
+def test_of_what_is_done_together_others_see_all_or_nothing(file: Path, clock: Clock) -> None:
+    memory, seen = Store(file, clock=clock), []
+    memory.remember("fact", 0)
+
+    def look() -> None:
+        other = Store(file, clock=clock)
+        seen.append((other.recall("fact"), "m1" in texts_in(file)))
+
+    memory.together(
+        [look, lambda: memory.remember("fact", 1), lambda: memory.accept(message(1)), look], on_error=no_error
+    )
+    look()
+    assert seen == [(0, False), (0, False), (1, True)]
+
+
+def test_what_is_done_together_is_written_at_once(file: Path, clock: Clock) -> None:
+    memory, statements = Store(file, clock=clock), []
+    memory._database._db.set_trace_callback(statements.append)
+    memory.together([functools.partial(memory.accept, message(number)) for number in range(30)], on_error=no_error)
+    memory._database._db.set_trace_callback(None)
+    assert [one.split()[0] for one in statements if one.startswith(("BEGIN", "COMMIT"))] == ["BEGIN", "COMMIT"]
+    assert not any(memory.accept(message(number)) for number in range(30))
+
+
+def test_a_mistake_with_one_costs_the_others_nothing(file: Path, clock: Clock, host: FakeHost) -> None:
+    memory, errors = Store(file, clock=clock), []
+    troubles = iter([KeyError("handle"), TypeError("no JSON")])
+
+    def fail() -> None:
+        raise next(troubles)
+
+    keep = [functools.partial(memory.remember, key, key) for key in "abc"]
+    memory.together([keep[0], fail, keep[1], fail, keep[2]], lambda: errors.append(str(sys.exc_info()[1])))
+    assert errors == ["'handle'", "no JSON"]
+    second = Store(file, clock=clock)
+    assert [second.recall(key) for key in "abc"] == [*"abc"]
+    assert host.logged() == []
+
+
+def test_of_what_fails_halfway_together_nothing_is_left(memory: Store) -> None:
+    errors: list[object] = []
+    accepts = [functools.partial(memory.accept, one) for one in (message(1, source=5), message(2))]
+    memory.together(accepts, on_error=lambda: errors.append(sys.exc_info()[0]))
+    assert errors == [TypeError]
+    assert not memory.accept(message(2))
+    assert memory.accept(message(1)), "it may come again, as if it had come alone"
+
+
+def test_nothing_together_is_fine(memory: Store) -> None:
+    memory.together([], on_error=no_error)
+    memory.remember("fact", 1)
+    assert memory.recall("fact") == 1
+
+
+# Over a restart
 # Over a restart
 
 
@@ -266,8 +374,8 @@ def test_what_another_version_left_costs_nothing_else(host: FakeHost, file: Path
     assert len(host.logged("warning", "another version")) == 2
     assert not host.logged("warning", SECRET)
     assert len(locks(file)) == 1, "only its own"
-    second.count("calls")
-    assert "calls" in texts_in(file), "it goes on with its file"
+    second.remember("fact", "new")
+    assert "fact" in texts_in(file), "it goes on with its file"
 
 
 def test_what_is_left_is_for_the_next_in_the_same_process_too(file: Path, clock: Clock) -> None:
@@ -403,6 +511,18 @@ def test_a_question_that_nobody_answers_is_forgotten_after_a_day(file: Path, clo
     assert memory.take_over() == []
     memory.accept(message(2))
     assert SECRET not in texts_in(file)
+
+
+def test_what_is_a_day_old_is_forgotten_with_what_is_written_a_minute_later(file: Path, clock: Clock) -> None:
+    memory = Store(file, clock=clock)
+    memory.accept(message(1, SECRET))
+    clock.now += DAY
+    memory.remember("fact", "tidied by now")
+    assert SECRET in texts_in(file), "it is not older than a day"
+    clock.now += 60
+    memory.remember("fact", "a minute later")
+    assert SECRET not in texts_in(file)
+    assert "m1" not in texts_in(file)
 
 
 HALF = "\ud83d"
@@ -878,8 +998,49 @@ def test_what_is_counted_is_counted_in_all_processes(file: Path, clock: Clock) -
     for memory in (first, second, first):
         memory.count("calls")
     first.count("pushes")
-    assert (first.counted("calls"), second.counted("calls")) == (3, 3)
+    assert first.counted("calls") == 2
+    assert second.counted("calls") == 3
+    assert first.counted("calls") == 3, "what the other had not written yet"
     assert (second.counted("pushes"), second.counted("nothing")) == (1, 0)
+
+
+def test_what_is_counted_is_written_with_what_comes_next(file: Path, clock: Clock) -> None:
+    robots = {"first": Store(file, clock=clock)}
+    robots["first"].count("calls")
+    robots["first"].together([], on_error=lambda: None)
+    end(robots)
+    assert Store(file, clock=clock).counted("calls") == 1
+
+
+def test_a_count_that_is_made_while_others_write_is_neither_lost_nor_doubled(file: Path, clock: Clock) -> None:
+    stores = [Store(file, clock=clock), Store(file, clock=clock)]
+    start = threading.Barrier(6)
+
+    def count(memory: Store) -> None:
+        start.wait()
+        for _ in range(200):
+            memory.count("calls")
+
+    def write(memory: Store) -> None:
+        start.wait()
+        for number in range(40):
+            memory.together([lambda number=number: memory.remember("fact", number)] * 2, on_error=no_error)  # type: ignore[misc]
+
+    threads = [threading.Thread(target=target, args=(memory,)) for memory in stores for target in (count, count, write)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for memory in stores:
+        memory.together([], on_error=no_error)
+    assert [memory.counted("calls") for memory in stores] == [800, 800]
+
+
+def test_a_count_is_not_lost_with_what_could_not_be_written(memory: Store) -> None:
+    memory.count("calls")
+    with pytest.raises(TypeError):
+        memory.remember("fact", object())
+    assert memory.counted("calls") == 1
 
 
 def test_counts_begin_anew_with_the_month_of_beijing(memory: Store, clock: Clock) -> None:
@@ -958,6 +1119,7 @@ def test_what_happened_while_the_file_was_locked_is_in_it_afterwards(
         first.remember("fact", "new")
     sibling = Store(file, clock=clock)
     sibling.count("calls"), sibling.count("calls")
+    assert sibling.counted("calls") == 2
     assert first.accept(message(3))
     first.done("m3")
     robots = {"first": first}
@@ -969,6 +1131,72 @@ def test_what_happened_while_the_file_was_locked_is_in_it_afterwards(
     assert second.counted("calls") == 2, "the sibling's count is not set back"
     assert second.recall("fact") == "new"
     assert len(host.logged("warning")) == 1 and len(host.logged("info", "can be used again")) == 1
+
+
+def a_full_disk(memory: Store, pages: int) -> None:
+    """From `pages` more on, as SQLite itself tells it: in the middle of what is being written."""
+    db = memory._database._db
+    used = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {used + pages}")
+
+
+def test_what_is_done_together_is_done_again_where_the_file_fails_in_the_middle(
+    host: FakeHost, file: Path, clock: Clock
+) -> None:
+    memory = Store(file, clock=clock)
+    memory.remember("fact", "before")
+    memory.count("calls")
+    a_full_disk(memory, 12)
+    results: dict[Any, Any] = {}
+    tries: list[str] = []
+
+    def accept(number: int) -> None:
+        tries.append(f"m{number}")
+        results[number] = memory.accept(message(number, "long " * 2000))
+
+    works: list[Any] = [lambda: results.update(before=memory.recall("fact")), lambda: memory.remember("fact", "new")]
+    works += [functools.partial(accept, number) for number in (1, 2, 3, 4, 5, 6, 1)]
+    memory.together(works, on_error=no_error)
+    assert tries[-7:] == ["m1", "m2", "m3", "m4", "m5", "m6", "m1"]
+    assert len(tries) > 7, "the file took some of them"
+    assert results == {"before": "before", **dict.fromkeys((2, 3, 4, 5, 6), True), 1: False}
+    assert memory.recall("fact") == "new"
+    assert memory.counted("calls") == 1
+    assert len(host.logged("warning", "full")) == 1
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        assert db.execute("SELECT value FROM facts").fetchall() == [('"before"',)], "the file has nothing of it"
+
+
+def test_a_count_that_is_made_meanwhile_is_not_lost_where_the_file_fails(
+    host: FakeHost, file: Path, clock: Clock
+) -> None:
+    memory = Store(file, clock=clock)
+    memory.accept(message(0))
+    counts = iter(["once"])
+
+    def count() -> None:  # as another thread does
+        for _ in counts:
+            memory.count("calls")
+
+    a_full_disk(memory, 4)
+    accepts = [functools.partial(memory.accept, message(number, "long " * 2000)) for number in (1, 2, 3)]
+    memory.together([count, *accepts], on_error=no_error)
+    assert host.logged("warning", "full")
+    assert memory.counted("calls") == 1
+
+
+def test_a_message_is_new_where_the_file_takes_all_of_it_and_fails_at_the_end(
+    host: FakeHost, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    memory = Store(file, clock=clock)
+    memory._database._db.execute("PRAGMA journal_mode = DELETE")  # as on a file system that cannot do better
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM facts").fetchall()  # who reads holds up the end of a transaction
+        assert memory.accept(message(1))
+        assert not memory.accept(message(1))
+    assert host.logged("warning", "locked")
 
 
 def test_answers_and_ratings_outlast_a_file_that_fails(
