@@ -2,17 +2,21 @@
 
 Owns the order per card (open, progress, finish, one call at a time, the latest text wins), the priorities (final
 answer, first card, progress), the pace and the retries. `Delivery`'s methods return at once and may be called from any
-thread; the `Reply` is called on the outbox's threads. One supervisor thread decides what goes next, so that a burst
-starts no threads on the caller's side, and a final answer never waits behind somebody's progress.
+thread; the `Reply` is called on the outbox's threads. One supervisor thread gives what is due to threads that are free,
+so that a burst starts no threads on the caller's side; when none is free, the first that becomes so takes the most
+urgent itself. A final answer never waits behind somebody's progress.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import heapq
 import itertools
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import InvalidStateError
 from typing import Any
 
 from . import host
@@ -23,8 +27,10 @@ from .pool import DaemonPool
 from .reply import Outcome
 from .timing import Deadline, backoff
 
-_MAX_THREADS = 64
-_MAX_PROGRESS_THREADS = 32  # the others are free for first and last words, even if every progress hangs
+Taken = tuple[Delivery, Step]
+
+_MAX_THREADS = 96
+_MAX_PROGRESS_THREADS = 16  # the others are free for first and last words, even if every progress hangs
 # The first card is tried for so many seconds before the answer goes out without it, the final one before it is lost.
 _OPEN_SECONDS = 30.0
 _FINISH_SECONDS = 300.0
@@ -123,6 +129,8 @@ class Outbox:
             heapq.heappush(self._later, (step.due, place, delivery))
         else:
             heapq.heappush(self._ready[step.api], (step.urgency, place, delivery))
+            if self._in_flight >= _MAX_THREADS:
+                return  # the first thread that is free takes it
         self._changed.notify_all()
 
     def _has_room_for(self, delivery: Delivery) -> bool:
@@ -131,27 +139,28 @@ class Outbox:
         return sum(waiting.sentence is not None for waiting in self._open) < _MAX_SENTENCES
 
     def _supervise(self) -> None:
-        while True:
-            with self._changed:
+        while taken := self._wait_for_next():
+            while taken:
+                try:
+                    self._pool.run(functools.partial(self._send_on, taken))
+                    break
+                except RuntimeError as error:  # not one thread can be had
+                    delivery, step = taken
+                    taken = self._send(delivery, step, TransportError(f"no thread to send with: {error}"))
+
+    def _wait_for_next(self) -> Taken | None:
+        """None when it is closed."""
+        with self._changed:
+            while True:
                 taken, look_again = self._next()
-                while taken is None:
-                    if self._closed:
-                        return
-                    self._changed.wait(None if look_again is None else max(0.0, look_again - time.monotonic()))
-                    taken, look_again = self._next()
-                delivery, step = taken
-                delivery.in_line = None
-                delivery.in_flight = True
-                self._in_flight += 1
-            try:
-                self._pool.run(lambda delivery=delivery, step=step: self._send(delivery, step))  # type: ignore[misc]
-            except RuntimeError as error:  # not one thread can be had
-                self._note(delivery, step, TransportError(f"no thread to send with: {error}"), None, delivery.text)
+                if taken is not None or self._closed:
+                    return taken
+                self._changed.wait(None if look_again is None else max(0.0, look_again - time.monotonic()))
 
-    def _next(self) -> tuple[tuple[Delivery, Step] | None, float | None]:
-        """The most urgent delivery that a thread and the pace are free for; else when to look again. The lock is held.
+    def _next(self) -> tuple[Taken | None, float | None]:
+        """Take the most urgent delivery that a thread and the pace are free for; else say when to look again.
 
-        None for the time: when something changes.
+        None for the time: when something changes. The lock is held.
         """
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
@@ -178,13 +187,24 @@ class Outbox:
                 continue
             heapq.heappop(ready)
             assert delivery.in_line is not None
-            return (delivery, delivery.in_line[0]), None
+            step, _ = delivery.in_line
+            delivery.in_line, delivery.in_flight = None, True
+            self._in_flight += 1
+            return (delivery, step), None
         return None, min(times, default=None)
 
-    def _send(self, delivery: Delivery, step: Step) -> None:
+    def _send_on(self, taken: Taken | None) -> None:
+        """Send, and go on with what is most urgent then: when hundreds wait, each change of threads costs time."""
+        while taken is not None:
+            taken = self._send(*taken)
+
+    def _send(self, delivery: Delivery, step: Step, lack: TransportError | None = None) -> Taken | None:
+        """Make one call, or fail for want of something; returns the next that this thread may make."""
         text, error, handle, more = delivery.text, None, delivery.handle, False
         reply = delivery.reply
         try:
+            if lack:
+                raise lack
             if delivery.sentence is not None:
                 reply.say(delivery.sentence)
             elif not delivery.opened:
@@ -200,17 +220,17 @@ class Outbox:
         except BaseException as caught:  # a mistake in a Type or in somebody's override: no reason to lose the answer
             host.log.exception(f"{self._full_name}: sending failed in an unexpected way: {caught!r}")
             error = ReplyRefused(repr(caught))
-        self._note(delivery, step, error, handle, text, more)
+        return self._note(delivery, step, error, handle, text, more)
 
     def _note(
         self,
         delivery: Delivery,
         step: Step,
         error: IMRobotError | None,
-        handle: Any = None,
-        text: Callable[[], str] | None = None,
-        more: bool = False,
-    ) -> None:
+        handle: Any,
+        text: Callable[[], str] | None,
+        more: bool,
+    ) -> Taken | None:
         """What a call came to, and what is next."""
         given_up = False
         opening = step.api == "open"
@@ -246,8 +266,11 @@ class Outbox:
             elif given_up or (step.urgency == LAST and not error and not more):
                 self._conclude(delivery, not given_up)
             self._put_in_line(delivery)
-            self._changed.notify_all()
+            taken, _ = (None, None) if self._closed else self._next()
+            if taken is None or self._in_flight < _MAX_THREADS:
+                self._changed.notify_all()
         self._announce_ended()
+        return taken
 
     def _is_new(self, trouble: str) -> bool:
         """Whether it is worth a line: in an outage, every answer meets the same."""
@@ -311,4 +334,5 @@ class Outbox:
                 delivery, delivered = self._ended.pop(0)
             except IndexError:  # another thread was faster
                 return
-            delivery.done.set_result(delivered)
+            with contextlib.suppress(InvalidStateError):  # a mistake has ended it already
+                delivery.done.set_result(delivered)

@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,7 +29,9 @@ from imRobots.Meta import Deadline, Misconfigured, TransportError, Unconfirmed
 
 # Seconds for connecting, for each answer, and for both together. Looking up a name is the operating system's affair.
 _SECONDS = 10.0
-_MAX_CONNECTIONS = 64
+# From one look for a proxy in the environment (on Windows and macOS the system's settings as well) to the next.
+_LOOK_AGAIN_SECONDS = 5.0
+_MAX_CONNECTIONS = 96  # as many as the outbox has threads
 _MAX_BYTES = 2**23  # of an answer; DingTalk's have a few hundred
 _DEFAULT_PORTS = {"http": 8080, "socks5": 1080, "socks5h": 1080}  # of the kinds of proxies there are
 
@@ -42,6 +45,7 @@ class Network:
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._pools: dict[tuple[str | None, bool], urllib3.PoolManager] = {}
+        self._found: dict[str, tuple[float, urllib3.PoolManager]] = {}  # by scheme and host, and until when
 
     def request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Make one call; returns the answer's status and body."""
@@ -110,7 +114,15 @@ class Network:
             return connected
 
     def _pool_for(self, url: str) -> urllib3.PoolManager:
-        proxy, secure = self.proxy_for(url), url.startswith("https:")
+        """What the environment says holds for some seconds: to look for it costs half as much as a call."""
+        host, now = "/".join(url.split("/", 3)[:3]), time.monotonic()
+        until, pool = self._found.get(host, (0.0, None))
+        if pool is None or now >= until:
+            pool = self._pool_through(self.proxy_for(url), url.startswith("https:"))
+            self._found[host] = now + _LOOK_AGAIN_SECONDS, pool
+        return pool
+
+    def _pool_through(self, proxy: str | None, secure: bool) -> urllib3.PoolManager:
         with self._lock:
             if (proxy, secure) not in self._pools:
                 pool = urllib3.PoolManager(
@@ -218,7 +230,29 @@ def _pool_class(pool: type, connection: type, through: Proxy | None) -> type:
     methods: dict[str, Any] = {"response_class": _Answer}
     if through is not None:
         methods["_new_conn"] = connect
-    return type(pool.__name__, (pool,), {"ConnectionCls": type(connection.__name__, (connection,), methods)})
+    connection = type(connection.__name__, (_InOneWrite, connection), methods)
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
+class _InOneWrite:
+    """Of a connection: the head of a request waits for the body, so that both are one write, and one packet.
+
+    When hundreds of answers end at once, what they wait for is this process, and after each write they wait again.
+    """
+
+    _head: bytes | None = None
+    _is_head = False
+
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
+        self._is_head = bool(body)
+        super().request(method, url, body, *args, **options)  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        if self._is_head:
+            self._head, self._is_head = data, False
+            return
+        head, self._head = self._head, None
+        super().send(data if head is None else head + data)  # type: ignore[misc]
 
 
 class _Answer(http.client.HTTPResponse):

@@ -8,8 +8,10 @@ import socket
 import ssl
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -100,6 +102,45 @@ def test_a_call_returns_status_and_body(net: Network) -> None:
     [(_, request)] = server.requests
     assert request.startswith(b"PUT /a/path?x=1 HTTP/1.1\r\n") and request.endswith(b"\r\n\r\nbody")
     assert b"X-Token: t\r\n" in request
+
+
+def test_a_request_without_a_body_is_one_too(net: Network) -> None:
+    def serve(line: Line) -> None:
+        while line.read():
+            line.send(HARMLESS)
+
+    with Server(serve) as server:
+        assert net.request("GET", f"{server.url}/path", b"", {}) == (200, b'{"ok": 1}')
+        assert net.request("POST", f"{server.url}/path", b"{}", {}) == (200, b'{"ok": 1}')
+    assert [request.split()[0] for _, request in server.requests] == [b"GET", b"POST"]
+
+
+def test_a_long_body_arrives_as_it_was(patient: Network) -> None:
+    def serve(line: Line) -> None:
+        while line.read():
+            line.send(HARMLESS)
+
+    body = bytes(range(256)) * 4000
+    with Server(serve) as server:
+        for _ in range(2):
+            assert patient.request("POST", server.url, body, {}) == (200, b'{"ok": 1}')
+    assert [request.partition(b"\r\n\r\n")[2] == body for _, request in server.requests] == [True, True]
+
+
+def test_after_a_call_that_failed_the_next_is_a_whole_one(net: Network) -> None:
+    def serve(line: Line) -> None:
+        line.read()
+        if line.number == 0:
+            line.reset()
+        else:
+            line.send(HARMLESS)
+
+    with Server(serve) as server:
+        assert type(failure(net, server.url)) is Unconfirmed
+        assert net.request("POST", server.url, b"again", {}) == (200, b'{"ok": 1}')
+    requests = [request for _, request in server.requests]
+    assert requests[1].startswith(b"POST / HTTP/1.1\r\n") and requests[1].endswith(b"\r\n\r\nagain")
+    assert requests[1].count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse what does not fit into the backlog")
@@ -358,6 +399,38 @@ def test_a_certificate_for_another_name_is_not_taken(secure: Gateway, bundle: st
     assert secure.calls == []
 
 
+class OneReceive:
+    """Answers each request when the first thing of it has come, and remembers what that was."""
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.received: list[tuple[int, bytes]] = []  # with the number of its connection
+        self._context = context
+
+    def __call__(self, line: Line) -> None:
+        if self._context:  # there a receive gives what was one write, and no more
+            line.socket = self._context.wrap_socket(line.socket, server_side=True)
+        while data := line.socket.recv(2**20):
+            self.received.append((line.number, data))
+            line.send(HARMLESS)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_head_and_body_of_a_request_arrive_together(ca: PrivateCA, bundle: str, tls: bool) -> None:
+    serve = OneReceive(ca.server_context() if tls else None)
+    net = Network(ca_file=bundle)
+    bodies = [b'{"first": 1}', b'{"second": "%s"}' % (b"x" * 3000), b'{"third": 3}']
+    with Server(serve) as server:
+        url = f"{'https' if tls else 'http'}://{server.address}/path"
+        for body in bodies:
+            assert net.request("PUT", url, body, {"X-Token": "t"}) == (200, b'{"ok": 1}')
+        net.close()
+    assert [number for number, _ in serve.received] == [0, 0, 0], "all on one connection"
+    for body, (_, request) in zip(bodies, serve.received, strict=True):
+        head, _, rest = request.partition(b"\r\n\r\n")
+        assert head.startswith(b"PUT /path HTTP/1.1\r\n") and b"X-Token: t" in head
+        assert rest == body
+
+
 RIGHT, WRONG, NONE = "right", "wrong", ""
 
 
@@ -542,7 +615,8 @@ def test_the_environment_names_a_proxy_as_everywhere(
     assert Network("socks5h://key:2").proxy_for(url) == "socks5h://key:2", "the key decides, whatever else is said"
 
 
-def test_the_environment_is_looked_at_for_every_call(secure: Gateway, bundle: str, monkeypatch: Any) -> None:
+def test_the_environment_is_looked_at_again_and_again(secure: Gateway, bundle: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(network, "_LOOK_AGAIN_SECONDS", 0.0)
     net = Network(ca_file=bundle)
     with proxy_of("http", secure) as proxy:
         assert reaches(net, secure) and proxy.requests == []
@@ -550,6 +624,29 @@ def test_the_environment_is_looked_at_for_every_call(secure: Gateway, bundle: st
         assert reaches(net, secure) and len(proxy.requests) == 1
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         assert reaches(net, secure) and len(proxy.requests) == 1
+        net.close()
+
+
+def test_what_the_environment_says_holds_for_some_seconds(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looks = SimpleNamespace(now=1000.0), []
+    getproxies = urllib.request.getproxies
+    monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: looks.append(clock.now) or getproxies())
+    net = Network()
+    with proxy_of("http", gateway) as proxy:
+        for seconds in (0.0, 0.0, 4.0, 0.9):
+            clock.now += seconds
+            assert reaches(net, gateway)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        assert reaches(net, gateway)
+        assert (looks, proxy.requests) == ([1000.0], [])
+        clock.now += 0.1
+        assert reaches(net, gateway) and reaches(net, gateway)
+        assert len(looks) == 2 and len(proxy.requests) == 1
+        monkeypatch.delenv("HTTP_PROXY")
+        clock.now += 5.0
+        assert reaches(net, gateway)
+        assert len(looks) == 3 and len(proxy.requests) == 1
         net.close()
 
 

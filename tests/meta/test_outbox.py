@@ -546,6 +546,170 @@ def test_no_more_calls_than_threads_at_a_time(box: Outbox, monkeypatch: pytest.M
     assert all(delivery.done.result(WAIT) for delivery in deliveries)
 
 
+class Crew:
+    """An outbox with two sending threads, and the calls of all, each a little slow, with their threads."""
+
+    def __init__(self, box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(outbox, "_MAX_THREADS", 2)
+        monkeypatch.setattr(outbox, "_MAX_PROGRESS_THREADS", 2)
+        self.calls: list[tuple[str, int]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self._box = box
+        self._held = [RecordingReply() for _ in range(2)]
+
+    def hold(self) -> None:
+        """Both threads are on a call, until `let_go`."""
+        for reply in self._held:
+            reply.gates["open"] = threading.Event()
+            deliver(self._box, reply).open()
+            reply.wait_for_call("open")
+
+    def let_go(self, number: int) -> None:
+        self._held[number].gates["open"].set()
+
+    def reply(self, name: str) -> RecordingReply:
+        crew = self
+
+        class Noted(RecordingReply):
+            def _call(self, method: str, *arguments: object) -> None:
+                with crew._lock:
+                    crew.calls.append((f"{name} {method}", threading.get_ident()))
+                    crew._at_once += 1
+                    crew.most_at_once = max(crew.most_at_once, crew._at_once)
+                try:
+                    threading.Event().wait(0.001)
+                    super()._call(method, *arguments)
+                finally:
+                    with crew._lock:
+                        crew._at_once -= 1
+
+        return Noted()
+
+
+def test_however_many_wait_there_are_no_more_calls_than_threads_and_all_get_through(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Crew(box, monkeypatch)
+    replies = [crew.reply(f"P{number}") for number in range(60)]
+    deliveries = [deliver(box, reply) for reply in replies]
+    for delivery in deliveries:
+        delivery.open()
+    for delivery in deliveries[:40]:
+        delivery.progress(saying("It"))
+    for delivery in deliveries:
+        delivery.finish("It rains.", "answered")
+    for reply, delivery in zip(replies, deliveries, strict=True):
+        assert delivery.done.result(WAIT) is True
+        assert reply.sent[0] == ("open", "Rain?") and reply.sent[-1] == LAST_WORD
+    assert crew.most_at_once == 2
+    assert box.unsent == 0
+
+
+class Counting(DaemonPool):
+    """Knows how often one of its threads was given something to do."""
+
+    runs = 0
+
+    def run(self, job: Callable[[], None]) -> None:
+        Counting.runs += 1
+        super().run(job)
+
+
+def test_a_thread_that_goes_on_by_itself_goes_on_with_what_is_most_urgent(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "DaemonPool", Counting)
+    box = Outbox("robots.hr", Limiter(0))
+    crew = Crew(box, monkeypatch)
+    ann, bob, cid, dan = (opened(box, crew.reply(name)) for name in ("Ann", "Bob", "Cid", "Dan"))
+    eve, fay = (deliver(box, crew.reply(name)) for name in ("Eve", "Fay"))
+    crew.hold()
+    crew.calls.clear()
+    before = Counting.runs
+    ann.progress(saying("It"))
+    eve.open()
+    bob.progress(saying("It"))
+    fay.say("Busy.")
+    cid.finish("It rains.", "answered")
+    dan.finish("It rains.", "answered")
+    crew.let_go(0)
+    eventually(lambda: len(crew.calls) >= 6)
+    assert Counting.runs == before
+    crew.let_go(1)
+    assert [call for call, _ in crew.calls] == [
+        "Fay say",
+        "Cid finish",
+        "Dan finish",
+        "Eve open",
+        "Ann progress",
+        "Bob progress",
+    ]
+    assert len({thread for _, thread in crew.calls}) == 1
+    box.close(Deadline(0))
+
+
+def test_what_becomes_urgent_while_a_thread_goes_on_is_next(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew(box, monkeypatch)
+    ann, bob, cid = (opened(box, crew.reply(name)) for name in ("Ann", "Bob", "Cid"))
+    dan_reply = crew.reply("Dan")
+    dan_reply.gates["open"] = threading.Event()
+    dan = deliver(box, dan_reply)
+    crew.hold()
+    crew.calls.clear()
+    dan.open()
+    ann.progress(saying("It"))
+    bob.progress(saying("It"))
+    crew.let_go(0)
+    dan_reply.wait_for_call("open")
+    cid.finish("It rains.", "answered")
+    bob.finish("It rains.", "answered")
+    dan_reply.gates["open"].set()
+    eventually(lambda: len(crew.calls) >= 4)
+    crew.let_go(1)
+    assert [call for call, _ in crew.calls] == ["Dan open", "Cid finish", "Bob finish", "Ann progress"]
+
+
+def test_what_becomes_ready_or_due_while_all_threads_are_busy_is_not_forgotten(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Crew(box, monkeypatch)
+    ready, due, later, failing = (crew.reply(name) for name in ("Ann", "Bob", "Cid", "Dan"))
+    second, third = opened(box, due), opened(box, later)
+    crew.hold()
+    first, fourth = deliver(box, ready), deliver(box, failing)
+    failing.raises["open"] = [UNREACHABLE]
+    first.open()
+    fourth.open()
+    moment = time.monotonic() + 0.02
+    second.progress(saying("due by then"), moment)
+    third.progress(saying("due after that"), moment + 0.05)
+    eventually(lambda: time.monotonic() > moment)
+    assert not ready.calls and len(due.calls) == 1
+    crew.let_go(0)
+    due.wait_until_shown("due by then")
+    later.wait_until_shown("due after that")
+    for reply in (ready, failing):
+        reply.wait_until(lambda reply: reply.sent == [("open", "Rain?")])
+    crew.let_go(1)
+
+
+def test_under_the_pace_a_thread_that_goes_on_by_itself_keeps_it(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "_WINDOW_SECONDS", 0.1)
+    box = Outbox("robots.hr", Limiter(5))
+    crew = Crew(box, monkeypatch)
+    deliveries = [deliver(box, crew.reply(f"P{number}")) for number in range(8)]
+    began = time.monotonic()
+    for delivery in deliveries:
+        delivery.say("Busy.")
+    assert all(delivery.done.result(WAIT) for delivery in deliveries)
+    assert time.monotonic() - began >= 0.1
+    assert box.close(Deadline(WAIT)) == 0
+
+
 def test_a_slow_card_holds_up_nobody_else(box: Outbox) -> None:
     slow, reply = RecordingReply(), RecordingReply()
     slow.gates["open"] = threading.Event()
@@ -833,6 +997,30 @@ def test_where_no_thread_can_be_had_it_is_tried_again(box: Outbox, host: FakeHos
         ("finish", "card", "It rains.", "answered"),
         ("say", "Busy."),
     ]
+
+
+def test_many_that_no_thread_can_be_had_for_come_through_later(
+    box: Outbox, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "backoff", lambda first, limit: itertools.repeat(0.05))
+    monkeypatch.setattr(outbox, "_MAX_THREADS", 2)
+    replies = [RecordingReply() for _ in range(30)]
+    deliveries = [deliver(box, reply) for reply in replies]
+    with no_thread_starts("imRobots-send"):
+        for delivery in deliveries[::3]:
+            delivery.open()
+        for delivery in deliveries[1::3]:
+            delivery.resume("card")
+            delivery.finish("It rains.", "answered")
+        for delivery in deliveries[2::3]:
+            delivery.say("Busy.")
+        eventually(lambda: len(host.logged(containing="no thread to send with")) >= 30)
+        assert not any(reply.calls for reply in replies)
+        assert not any(delivery.done.done() for delivery in deliveries)
+    for delivery in deliveries[::3]:
+        delivery.finish("It rains.", "answered")
+    assert all(delivery.done.result(WAIT) for delivery in deliveries)
+    assert [reply.sent for reply in replies] == [[("open", "Rain?"), LAST_WORD], [LAST_WORD], [("say", "Busy.")]] * 10
 
 
 def test_the_outbox_works_on_after_failures(box: Outbox) -> None:
