@@ -3,7 +3,7 @@
 The child runs the unmodified demo in a stand-in JitNode, against a stand-in DingTalk of another process. It prints what
 happens as lines of JSON, each with an `event`: `ready` (connected), `asked` (the agent: `text`, `chatId`), `answered`
 (`text`, and `at` on the monotonic clock, which all processes share), `logged` (warnings and above), `stopped`
-(`seconds`), `measured` (`rss` in bytes or null, `threads`, `status`). It obeys lines on stdin: `go` lets held agents go
+(`seconds`), `measured` (`rss` in bytes, `threads`, `status`). It obeys lines on stdin: `go` lets held agents go
 on, `stop SECONDS`, `measure`, `exit`; it also exits when stdin ends.
 """
 
@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import psutil
 
 from tests.fakes.agents import split
 from tests.fakes.host import FakeHost
@@ -235,15 +237,6 @@ def _log(level: str, message: str) -> None:
         _say("logged", level=level, message=f"{message}\n{traceback.format_exc()}" if level == "exception" else message)
 
 
-def _rss() -> int | None:
-    """Bytes of memory that this process holds; None where that is not so easy to learn."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * int(os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, AttributeError):
-        return None
-
-
 def _tell_when_ready(manager: Any) -> None:
     if manager.wait_ready():
         _say("ready")
@@ -271,7 +264,8 @@ def main() -> None:
             if command == "go":
                 agent.gate.set()
             elif command == "measure":
-                _say("measured", rss=_rss(), threads=threading.active_count(), status=manager.status())
+                rss = psutil.Process().memory_info().rss
+                _say("measured", rss=rss, threads=threading.active_count(), status=manager.status())
             elif command == "stop":
                 began = time.monotonic()
                 manager.stop(timeout=float(arguments[0]))
