@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-PIECE = "A few words more. "  # a model's chunk; a text for ten minutes is still one card
+PIECE = "A few words more. "  # a model's chunk
 
 
 class Run(NamedTuple):
