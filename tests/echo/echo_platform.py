@@ -22,6 +22,7 @@ class EchoPlatform:
     def __init__(self) -> None:
         self.shown: dict[str, list[dict[str, Any]]] = {}  # message id -> what the robot showed, in order
         self.errors: list[str] = []
+        self.on_line: Callable[[str, str], None] = lambda sender, line: None  # sender: person or robot; must be quick
         self._connections: list[socket.socket] = []
         self._changed = threading.Condition()
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -47,6 +48,7 @@ class EchoPlatform:
 
     def send(self, line: str) -> None:
         (connection,) = self.wait_for(lambda: [one for one in self._connections if _is_open(one)])
+        self.on_line("person", line)
         connection.sendall(line.encode("utf-8") + b"\n")
 
     def drop(self) -> None:
@@ -78,6 +80,7 @@ class EchoPlatform:
         try:
             with connection, connection.makefile(encoding="utf-8") as lines:
                 for line in lines:
+                    self.on_line("robot", line)
                     self._note(line)
         except OSError as error:
             self.errors.append(f"a connection broke: {error}")

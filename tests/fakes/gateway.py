@@ -8,10 +8,10 @@ none of those over Stream; it pushes nothing twice by itself.
 This file owns the server, tickets, connections and pushes; openapi.py what is called over HTTP, template_cards.py cards
 of templates, clicks.py what a click says, trouble.py what goes wrong on purpose.
 
-Threads: HTTP, WebSocket and `on_change` run on one daemon thread with its own event loop, and what happens is recorded
-there, so `on_change` must be quick and call nothing here that waits. All other threads use the public methods, which
-return when the thing is done. `acks`, `pushed`, `cards` and `clicks` are replaced, never changed in place: a test may
-go through them while the robot works.
+Threads: HTTP, WebSocket, `on_change` and `on_message` run on one daemon thread with its own event loop, and what
+happens is recorded there, so those two must be quick and call nothing here that waits. All other threads use the public
+methods, which return when the thing is done. `acks`, `pushed`, `cards` and `clicks` are replaced, never changed in
+place: a test may go through them while the robot works.
 """
 
 from __future__ import annotations
@@ -249,6 +249,15 @@ class Gateway(Troubles, OpenApi, TemplateCards):
 
     # ---- talking to the robot
 
+    @property
+    def group(self) -> str:
+        """The conversation of the group that people write in unless another one is named."""
+        return f"cid-{self._id}"
+
+    def one_to_one(self, person: str) -> str:
+        """This person's conversation with the robot."""
+        return f"cid-{self._id}-{person}"
+
     def connections(self) -> int:
         """Open connections, those that were told to disconnect included, but not the half-open ones."""
         return len(self._connections)
@@ -266,12 +275,12 @@ class Gateway(Troubles, OpenApi, TemplateCards):
         **overrides: Any,
     ) -> str:
         """A person writes to the robot; returns the msgId. `overrides` are payload fields, None takes a field out."""
-        private = self._one_to_one(sender)
+        private = self.one_to_one(sender)
         staff_id = f"staff-{sender}" if staff and self.published else None
         session, now = uuid.uuid4().hex, time.time()
         fields: Json = {
             "senderPlatform": "Mac",
-            "conversationId": conversation or (f"cid-{self._id}" if group else private),
+            "conversationId": conversation or (self.group if group else private),
             "conversationType": "2" if group else "1",
             "conversationTitle": "Test group" if group else None,
             "isInAtList": True if group else None,
@@ -374,7 +383,7 @@ class Gateway(Troubles, OpenApi, TemplateCards):
         button = find_button(card, label_or_button_id, staff_id)
         frame_id, data = "", {}
         if is_pushed(card, button):
-            self._staff.setdefault(staff_id, self._one_to_one(person))
+            self._staff.setdefault(staff_id, self.one_to_one(person))
             data = click_data(card, button, staff_id, variant)
             with contextlib.suppress(NobodyListens):
                 frame_id = self.click_raw(data)
@@ -385,9 +394,6 @@ class Gateway(Troubles, OpenApi, TemplateCards):
     def click_raw(self, data: Json) -> str:
         """Push any data as a click; returns headers.messageId. With the `data` of a Click, that click comes twice."""
         return self.callback(data, CARD_TOPIC)
-
-    def _one_to_one(self, person: str) -> str:
-        return f"cid-{self._id}-{person}"
 
     def _push(self, kind: str, topic: str, data: Json) -> str:
         leaving = (kind, topic) == ("SYSTEM", "disconnect")

@@ -173,7 +173,10 @@ class FakeElement:
     def __init__(self, host: FakeHost, full_name: str, folder: Path) -> None:
         self.fullName = full_name
         self.name = full_name.rpartition(".")[2]
-        self.define: dict[str, Any] = json.loads((folder / "e.json").read_text(encoding="utf-8"))
+        try:
+            self.define: dict[str, Any] = json.loads((folder / "e.json").read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise ValueError(f"{folder / 'e.json'} is no JSON: {error}") from error
         self.title: str = self.define.get("title", "")
         self.type: str = self.define.get("type", "")
         self.app = host.app

@@ -57,6 +57,7 @@ class OpenApi:
         self.token_refusal: tuple[int, str] = (400, "InvalidAuthentication")
         self.repeated_card: Literal["refuse", "accept"] = "refuse"  # nobody knows what DingTalk does
         self.flow_controlled: set[str] = set()
+        self.on_message: Callable[[SentMessage], None] | None = None  # what the robot wrote, by either way
         # What happened.
         self.cards: dict[str, AnyCard] = {}
         self.webhooks: list[WebhookMessage] = []
@@ -183,7 +184,7 @@ class OpenApi:
     def _send_to_group(self, _: web.Request, body: Json) -> Json:
         kind, text = self._message(body)
         group = self._group(body.get("openConversationId"))
-        self.sent.append(SentMessage(group, body, time.monotonic(), kind, text))
+        self._keep(self.sent, SentMessage(group, body, time.monotonic(), kind, text))
         return {"processQueryKey": uuid.uuid4().hex}
 
     def _send_to_people(self, _: web.Request, body: Json) -> Json:
@@ -197,7 +198,7 @@ class OpenApi:
         slowed = [person for person in people if person in self.flow_controlled and person not in unknown]
         for person in people:
             if person not in unknown and person not in slowed:
-                self.sent.append(SentMessage(self._staff[person], body, time.monotonic(), kind, text))
+                self._keep(self.sent, SentMessage(self._staff[person], body, time.monotonic(), kind, text))
         return {
             "processQueryKey": uuid.uuid4().hex,
             "invalidStaffIdList": unknown,
@@ -229,8 +230,13 @@ class OpenApi:
         people = (mentioned.get("atUserIds") or []) if isinstance(mentioned, dict) else None
         if text is None or not isinstance(people, list) or not all(isinstance(person, str) for person in people):
             raise Refused(200, "40035", "不合法的参数")
-        self.webhooks.append(WebhookMessage(conversation, body, time.monotonic(), kind, text))
+        self._keep(self.webhooks, WebhookMessage(conversation, body, time.monotonic(), kind, text))
         return {"errcode": 0, "errmsg": "ok"}
+
+    def _keep(self, messages: list[Any], message: SentMessage) -> None:
+        messages.append(message)
+        if self.on_message:
+            self.on_message(message)
 
 
 def _text(kind: str, parts: Any) -> str | None:

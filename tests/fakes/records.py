@@ -146,6 +146,8 @@ class Template:
 
     variables: dict[str, str]  # name -> markdown, text, status, buttonGroup or json
     published: bool = True
+    title: str = ""  # the variables that are these, if they have no usual names
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,17 +165,18 @@ class TemplateCardState:
 
     @property
     def title(self) -> str:
-        return self._first(TITLES)
+        return self._first([self.template.title, *TITLES])
 
     @property
     def text(self) -> str:
         variables = self.template.variables
-        others = [name for name, kind in variables.items() if kind == "markdown" and name not in NOTES]
+        notes = (self.template.note, *NOTES)
+        others = [name for name, kind in variables.items() if kind == "markdown" and name not in notes]
         return self._first([self.streamed, *TEXTS, *others])
 
     @property
     def note(self) -> str:
-        return self._first(NOTES)
+        return self._first([self.template.note, *NOTES])
 
     @property
     def buttons(self) -> list[Json]:
