@@ -1,97 +1,209 @@
-"""The demo agent: a customer service that knows a small FAQ about imRobots, in English and in Chinese.
+"""The agents of the sandbox: the offline FAQ agent, one's own agent by its name, and trouble at the flick of a switch.
 
-Owns finding the answer (shared words, rare ones count more) and streaming it at a pace that a person can watch.
-Does not do: language models, network, memory. `run` works on the thread that calls it, the callback too.
+Owns how an agent speaks: the call form, the pace, the chunks. What is answered: `lookup.py`. `run` works on the thread
+that calls it, the callback too; the switches may be set on any thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
+import inspect
+import math
+import operator
+import os
 import re
+import sys
+import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .lookup import Faq, is_chinese
+
+FAQ_FOLDER = Path(__file__).parent / "faq"
+
 _THINKING_SECONDS = 0.6
+_TOOL_SECONDS = 2.0  # a card that grows is updated every two seconds or so: a quicker tool would not be seen on it
 _ANSWER_SECONDS = 4.0  # for a long answer; a short one takes less
 _PIECE_SECONDS = 0.1  # at most
-_ENOUGH = 0.4  # the share of a question that an entry must have in common with it
+_MOST_PIECES = 200  # no clock can wait for less than some milliseconds
+_LONGEST_HANG = 600.0
+_EXPECTED = "expected is module:Class, such as my_agents:Helper"
 
-_HAN = re.compile(r"[\u4e00-\u9fff]")
 # One Chinese character or one word, with the white space before it.
 _PIECE = re.compile(r"\s*(?:[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+)")
-# What says nothing about the subject of a question.
-_COMMON = re.compile(
-    r"\b(?:a|about|am|an|and|any|are|at|be|can|could|do|does|for|from|get|have|hello|help|hey|hi|how|i|if|in|is|it|its|"
-    r"know|like|may|me|my|need|of|on|one|or|please|should|so|some|tell|than|thank|that|the|then|there|these|this|to|use|"
-    r"want|we|what|when|where|which|who|why|will|with|would|you|your)\b|"
-    r"怎么样|怎么|怎样|如何|什么|为什么|为何|哪些|哪里|哪个|多少|请问|您好|你好|这个|那个|可以|能够|能不能|是不是|一下|"
-    r"[这那的是了吗呢吧啊我你您他它们在有和与会能要把被给让做用谁请]",
-    re.ASCII,
-)
-_ENDING = re.compile(r"(?<=..)(?:ations?|ings?|ed|es|s|e)$")
 
-
-class _Faq:
-    """The entries of one file: `## question`, perhaps a comment with other words for it, the answer in Markdown."""
-
-    def __init__(self, file: Path, sorry: str) -> None:
-        entry = r"^## (.+)\n\s*(?:<!--(.*)-->)?([^#]+)"
-        entries: list[tuple[str, str, str]] = re.findall(entry, file.read_text(encoding="utf-8"), re.MULTILINE)
-        self.questions = [title for title, _, _ in entries]
-        self.answers = [answer.strip() for _, _, answer in entries]
-        # Per entry: what it is about, and what its answer also speaks of.
-        self._words = [(_words(f"{title} {more}"), _words(answer)) for title, more, answer in entries]
-        self._count = Counter(word for subject, rest in self._words for word in subject | rest)
-        self._sorry = sorry
-
-    def answer(self, question: str) -> str:
-        words = _words(question)
-        if not words:  # "Hello", "What is this?"
-            return self.answers[0]
-        weight = {word: 1 / max(1, self._count[word]) for word in words}
-        # From 0 to 1: how much of the question is an entry's subject; words of its answer count half.
-        shares = [
-            sum(weight[word] * (1 if word in subject else 0.5) for word in words & (subject | rest))
-            / sum(weight.values())
-            for subject, rest in self._words
-        ]
-        if max(shares) >= _ENOUGH:
-            return self.answers[shares.index(max(shares))]
-        return "\n".join([self._sorry, "", *(f"- {known}" for known in self.questions)])
+Send = Callable[[dict[str, Any]], object]
 
 
 class FaqAgent:
     """An agent in the documented call form: chunks to `stream_callback`, then a list of messages."""
 
-    def __init__(self) -> None:
-        folder = Path(__file__).parent
-        self._english = _Faq(folder / "faq.en.md", "Sorry, this is not in our FAQ. I can answer these questions:")
-        self._chinese = _Faq(folder / "faq.zh.md", "抱歉，常见问题里没有这一条。我可以回答这些问题：")
+    def __init__(self, folder: Path = FAQ_FOLDER) -> None:
+        """Raises ValueError, with a sentence for the person who named the folder, where there is nothing to answer."""
+        self.events = False
+        """Whether it also tells of its reasoning and of the tool that it uses."""
+        self._faq = Faq(folder)
+
+    def examples(self) -> dict[str, list[str]]:
+        """A few questions that it can answer, by language: `en`, `zh`."""
+        return self._faq.examples()
 
     def run(
         self,
         user_input: str,
         variables: dict[str, Any] | None = None,
         chatId: str | None = None,
-        stream_callback: Callable[[dict[str, Any]], object] | None = None,
+        stream_callback: Send | None = None,
     ) -> list[dict[str, str]]:
         send = stream_callback or (lambda chunk: None)
-        send({"type": "REASONING_CONTENT", "data": {"content": "Which entry of the FAQ is this about?"}})
-        time.sleep(_THINKING_SECONDS)
-        answer = (self._chinese if _HAN.search(user_input) else self._english).answer(user_input)
-        pieces = _PIECE.findall(answer)
+        if self.events:
+            answer = self._think_aloud(user_input, send)
+        else:
+            time.sleep(_THINKING_SECONDS)
+            answer = self._faq.answer(user_input)
+        pieces = _pieces(answer)
         for piece in pieces:
             time.sleep(min(_PIECE_SECONDS, _ANSWER_SECONDS / len(pieces)))
             send({"type": "TEXT_MESSAGE_CONTENT", "data": {"content": piece}})
         return [{"type": "human", "content": user_input}, {"type": "ai", "content": answer}]
 
+    def _think_aloud(self, question: str, send: Send) -> str:
+        thought = "What is this question about? I will look it up in the FAQ."
+        pieces = _pieces("这个问题问的是什么？我到常见问题里找一找。" if is_chinese(question) else thought)
+        for piece in pieces:
+            time.sleep(_THINKING_SECONDS / len(pieces))
+            send({"type": "REASONING_CONTENT", "data": {"content": piece}})
+        variable = {"name": "toolName", "title": "Tool", "dataType": "Stext"}
+        call = {"toolName": "Faq.find", "toolType": "service", "stage": "preEvent", "args": {"question": question}}
+        arguments = {"dataType": "JitDict", "variableList": [variable], "value": call}
+        send({"type": "TOOL_CALL_START", "data": {"eventType": "callTool", "outputArgs": arguments}})
+        time.sleep(_TOOL_SECONDS)
+        answer = self._faq.answer(question)
+        send({"type": "TOOL_CALL_END", "data": {}})
+        return answer
 
-def _words(text: str) -> set[str]:
-    """What a text is about: English words without their endings, Chinese in pairs of characters."""
-    words: set[str] = set()
-    for run in re.findall(r"[a-z0-9]+|[\u4e00-\u9fff]+", _COMMON.sub(" ", text.lower())):
-        pairs = {run[at : at + 2] for at in range(max(1, len(run) - 1))}
-        words |= pairs if _HAN.match(run) else {_ENDING.sub("", run)}
-    return words
+
+class Trouble:
+    """Any agent, with two switches for what agents do to robots; attributes that it has not are the agent's.
+
+    `run` shows the signature of the agent's own, because the robot reads from it how an agent wants to be called.
+    """
+
+    def __init__(self, agent: Any) -> None:
+        self.agent = agent
+        self.fails = False
+        """The next runs end with an error."""
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        agents = self.agent.run
+
+        @functools.wraps(agents)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._goes_on.wait(_LONGEST_HANG)
+            if self.fails:
+                time.sleep(_THINKING_SECONDS)
+                raise RuntimeError("the sandbox's switch: agent error")
+            return agents(*args, **kwargs)
+
+        return run
+
+    @property
+    def hangs(self) -> bool:
+        """Runs that begin now say nothing and do not return, until this is off again or ten minutes have passed.
+
+        As with a real agent that hangs, a robot that stops such a run or gives it up cannot tell it.
+        """
+        return not self._goes_on.is_set()
+
+    @hangs.setter
+    def hangs(self, is_on: bool) -> None:
+        (self._goes_on.clear if is_on else self._goes_on.set)()
+
+    @property
+    def events(self) -> bool:
+        """The agent's own switch of this name, if it has one."""
+        return getattr(self.agent, "events", False) is True
+
+    @events.setter
+    def events(self, is_on: bool) -> None:
+        if isinstance(getattr(self.agent, "events", None), bool):
+            with contextlib.suppress(AttributeError):  # it is for reading only
+                self.agent.events = is_on
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.agent, name)
+
+
+def load_agent(spec: str) -> Any:
+    """The agent that `module:Class` (or `module:agent`) names; modules of the current directory come first.
+
+    Runs that module's code. Raises ValueError with a sentence that says what is wrong.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if not module_name or not name:
+        raise ValueError(f"{spec!r} names no agent; {_EXPECTED}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = _import(module_name)
+    try:
+        agent = operator.attrgetter(name)(module)
+    except AttributeError:
+        raise ValueError(f"{module.__name__} ({_origin(module)}) has no {name}; {_EXPECTED}") from None
+    if inspect.isclass(agent):
+        try:
+            agent = agent()
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{spec} cannot be made; expected is that {name}() works: {_cause(error)}") from error
+    run = getattr(agent, "run", None)
+    if not callable(run) or not _can_be_called(run):
+        raise ValueError(
+            f"{spec} is no agent; expected is a method run(user_input, variables, chatId, stream_callback), or "
+            "run(params, chatId, stream_callback), that returns its answer and is neither async nor a generator"
+        )
+    return agent
+
+
+def _can_be_called(run: Callable[..., Any]) -> bool:
+    """Whether a robot can: it gives all by name, in one of the two documented forms."""
+    if inspect.iscoroutinefunction(run) or inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+        return False
+    try:
+        signature = inspect.signature(run)
+    except (TypeError, ValueError):  # it tells nothing of itself
+        return True
+    for names in (("user_input", "variables", "chatId", "stream_callback"), ("params", "chatId", "stream_callback")):
+        with contextlib.suppress(TypeError):
+            signature.bind(**dict.fromkeys(names))
+            return True
+    return False
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a script may end itself
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            where = f"neither in {os.getcwd()} nor among the installed packages"
+            raise ValueError(f"there is no module {name}, {where}; {_EXPECTED}") from error
+        raise ValueError(f"the module {name} cannot be imported: {_cause(error)}") from error
+
+
+def _origin(module: Any) -> str:
+    return str(getattr(module, "__file__", None) or "no file")
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _pieces(text: str) -> list[str]:
+    words = _PIECE.findall(text)
+    step = math.ceil(len(words) / _MOST_PIECES)
+    return ["".join(words[at : at + step]) for at in range(0, len(words), step)]
