@@ -1,8 +1,7 @@
-"""The sandbox: a stand-in JitNode, a stand-in DingTalk and a demo agent, wired together around the real robot.
+"""The sandbox: a stand-in JitNode, a stand-in chat platform and a demo agent around the real robot, on one desk.
 
-Owns the wiring, the conversation, what a typed line means and the exit code. The main thread reads, asks, clicks and
-draws; the stand-in DingTalk's thread only puts on a queue what the person sees of a card. Does not know how a card is
-drawn (`terminal.py`), how lines are read (`keyboard.py`), nor what is answered (`agent.py`).
+Owns the command line, what is wired to what, and the exit code. The main thread waits for the end, or talks in the
+terminal.
 """
 
 from __future__ import annotations
@@ -12,245 +11,192 @@ import contextlib
 import importlib.util
 import json
 import os
-import queue
+import signal
 import sys
-import tempfile
 import threading
-import time
+import webbrowser
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from .agent import FaqAgent
-from .keyboard import Keyboard
+from .desk import Desk, Line, Thing
 from .terminal import Terminal, make_unbreakable
 
 if TYPE_CHECKING:
-    from tests.fakes.gateway import Gateway
-    from tests.fakes.records import AnyCard
+    from .node import Node
+    from .page import Page
+    from .platforms import Platform
 
-APP = Path(__file__).resolve().parents[2]
 PACKAGES = ("aiohttp", "certifi", "dingtalk_stream", "pydantic", "python_socks", "urllib3", "websockets")
+PAGE_PACKAGES = ("markdown_it",)
 DEMO = "imRobots.dingTalkDemo"
-PERSON = "You"
-ANSWER_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
 GREETING = """\
 The imRobots sandbox
-  Real:       the imRobots code, the frames of DingTalk's SDK, and HTTP and
+  Real:       the imRobots code, the frames of the platform's SDK, and HTTP and
               WebSocket over the loopback of this computer.
-  Simulated:  JitNode, DingTalk, the agent aiagents.ragTest and its FAQ.
+  Simulated:  JitNode, {platform}, the agent {agent}.
               No account, no language model; nothing leaves this computer.
+"""
+LIVE_GREETING = """\
+The imRobots sandbox, live
+  Real:       the imRobots code, and {platform}.
+  Simulated:  JitNode, and the agent {agent}.
 """
 INVITATION = """
 Ask about imRobots in English or Chinese. For example: How do I install it?
 Or: 按钮有什么用？    A number and Enter presses a button of the newest card
 (输入数字并回车，即可按下按钮).    To end, type exit or press Ctrl-C.
 """
-NOT_DELIVERED = (
-    "(Not delivered. DingTalk delivers no click on a standard card to Stream robots: the buttons are only shown.)"
-)
-NOTHING_NEW = "(The robot has heard of it, and nothing changes.)"
 
 
-class Face(NamedTuple):
-    """A card, and what the person sees of it."""
-
-    card: AnyCard
-    text: str
-    labels: list[str]
-    note: str
-    is_final: bool
-
-
-def face_of(card: AnyCard) -> Face:
-    from tests.fakes.records import TemplateCard
-
-    if not isinstance(card, TemplateCard):
-        return Face(card, card.text, card.labels, "", card.state == "final")
-    seen = card.view(f"staff-{PERSON}")
-    is_final = bool(seen.outcome) and all(button["id"] != "stop" for button in seen.buttons)
-    return Face(card, seen.text, seen.labels, seen.note, is_final)
-
-
-@dataclass
-class Sandbox:
-    """A one-to-one chat with the robot."""
-
-    terminal: Terminal
-    gateway: Gateway
-    robot: Any
-    changes: queue.SimpleQueue[Face]
-    keyboard: Keyboard
-    newest: Face | None = None
-    messages_shown: int = 0
-
-    def ask(self, question: str, *, may_type: bool = False) -> bool:
-        """Ask, and show what comes until the last word; returns whether that was an answer."""
-        self.gateway.say(question, sender=PERSON, group=False)
-        return self._watch(may_type=may_type)
-
-    def press(self, label: str) -> None:
-        """Press a button of the newest card, and show what comes of it."""
-        frame_id = self._click(label)
-        if frame_id:
-            self._watch(frame_id, may_type=True)
-        else:
-            self.terminal.say(NOT_DELIVERED)
-
-    def converse(self) -> None:
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - gives `input` its arrow keys
-        while True:
-            try:
-                line = self.keyboard.ask("You: ", self.terminal.say).strip()
-            except EOFError:
-                self.terminal.say()
-                return
-            if line.lower() == "exit":
-                return
-            if label := self._button(line):
-                self.press(label)
-            elif line:
-                self.ask(line, may_type=True)
-            if line:
-                self.terminal.say()
-
-    def _watch(self, frame_id: str = "", *, may_type: bool) -> bool:
-        """Show what comes until nothing more is to come: of a message, or of the click that went out as this frame."""
-        came = ""  # last
-        until = time.monotonic() + ANSWER_SECONDS
-        with self.keyboard.quiet():
-            while time.monotonic() < until:
-                is_over = (came or frame_id in self.gateway.acks) and not self.robot.status().get("unsent")
-                for message in self.gateway.webhooks[self.messages_shown :]:
-                    self.messages_shown += 1
-                    self.terminal.show_message(message.text)
-                    came = message.kind
-                if may_type and came and (line := self.keyboard.typed()) is not None:
-                    self._heed(line.strip())
-                try:
-                    face = self.changes.get(timeout=0.1)  # a longer wait would hold up Ctrl-C on Windows
-                except queue.Empty:
-                    if is_over:
-                        if not came:
-                            self.terminal.say(NOTHING_NEW)
-                        return came in ("final", "markdown")
-                    continue
-                if self._show(face):
-                    came = face.card.state
-        self.terminal.note(f"[error] No complete answer came within {ANSWER_SECONDS:g} seconds.")
-        return False
-
-    def _show(self, face: Face) -> bool:
-        """False: it is of an older card, looks as before, or its last buttons will follow at once."""
-        before, title = self.newest, face.card.title
-        if before and (face.card.created_at < before.card.created_at or face == before):
-            return False
-        if not face.is_final and face.card.state in ("final", "failed"):
-            return False
-        self.newest = face
-        if before and before.card is face.card and before.is_final:
-            self.terminal.show_change(title, face.labels, face.note)
-        else:
-            self.terminal.show_card(title, face.text, face.labels, face.note, is_final=face.is_final)
-        return True
-
-    def _heed(self, line: str) -> None:
-        """What is typed while an answer grows: a button, a command, or the next question, which waits."""
-        if label := self._button(line):
-            self._click(label)
-        elif line.startswith("/"):
-            self.gateway.say(line, sender=PERSON, group=False)
-        elif line:
-            self.keyboard.keep(line)
-
-    def _button(self, line: str) -> str:
-        """The label of the newest card's button with this number, "" if there is none."""
-        labels = self.newest.labels if self.newest else []
-        return {str(number): label for number, label in enumerate(labels, 1)}.get(line, "")
-
-    def _click(self, label: str) -> str:
-        assert self.newest is not None
-        try:
-            return self.gateway.click(self.newest.card, label, PERSON)
-        except AssertionError:  # the button is gone in this very moment
-            return ""
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.sandbox",
+        description="Talk to the robot on a local page. JitNode, the chat platform and the agent are simulated.",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--no-browser", action="store_true", help="only print the page's address")
+    how.add_argument("--terminal", action="store_true", help="talk in the terminal, without a page")
+    how.add_argument("--ask", metavar="QUESTION", help="ask one question in the terminal, show the answer, and end")
+    parser.add_argument(
+        "--element", metavar="NAME", type=filled, default=DEMO, help=f"the instance to run (default: {DEMO})"
+    )
+    agents = parser.add_mutually_exclusive_group()
+    agents.add_argument(
+        "--faq", metavar="DIR", type=filled, help="a folder of Markdown files that the demo agent knows"
+    )
+    agents.add_argument(
+        "--agent", metavar="MODULE:CLASS", type=filled, help="an agent of your own instead of the demo agent"
+    )
+    card_types = ("ai", "standard", "markdown")
+    parser.add_argument("--card-type", choices=card_types, help="the kind of answers to begin with")
+    parser.add_argument("--events", action="store_true", help="let the agent's reasoning and tools be seen")
+    live = "use the real platform, with the credentials of the environment"
+    parser.add_argument("--live", action="store_true", help=live)
+    options = parser.parse_args()
+    if options.live and (options.terminal or options.ask is not None):
+        parser.error("--live has a page only: people write on the real platform")
+    return options
 
 
-@contextlib.contextmanager
-def running(terminal: Terminal, card_type: str) -> Iterator[Sandbox | None]:
-    """Start everything, stop everything. None: the robot did not connect, and stderr says why."""
-    from tests.fakes.gateway import Gateway
-    from tests.fakes.host import FakeHost
-
-    stands = threading.Event()
-    changes: queue.SimpleQueue[Face] = queue.SimpleQueue()
-
-    def log(level: str, message: str) -> None:
-        if level == "exception":
-            level, message = "error", f"{message}: {sys.exc_info()[1]!r}"
-        if level in ("warning", "error"):
-            terminal.note(f"[{level}] {message}")
-        elif "the long connection" in message:
-            terminal.note(f"[{level}] {message}")
-            stands.set()
-
-    with Gateway(latency=0.05, on_change=lambda card: changes.put(face_of(card))) as gateway:
-        # The SDK reads its address once, when the host causes its import. A proxy would not find this computer.
-        os.environ.update(DINGTALK_OPENAPI_ENDPOINT=gateway.url, no_proxy="*")
-        env_vars = {"DINGTALK_CLIENT_ID": gateway.client_id, "DINGTALK_CLIENT_SECRET": gateway.client_secret}
-        with (
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,  # Windows keeps files that are open
-            FakeHost(APP, env_vars=env_vars, log_to=log, app_folder=Path(folder)) as host,
-        ):
-            host.add("aiagents.ragTest", FaqAgent())
-            config = json.loads(host.element(DEMO).getFile("config.json"))
-            host.write(DEMO, "config.json", json.dumps({**config, "cardType": card_type}))
-            host.boot()
-            robot = host.get_element(DEMO)
-            try:
-                if robot.wait_ready(10):
-                    stands.wait(1)  # its line in the log comes a moment later, and belongs above the first prompt
-                    yield Sandbox(terminal, gateway, robot, changes, Keyboard())
-                else:
-                    terminal.note(f"[error] The robot did not connect; its state is {robot.state}.")  # why: see the log
-                    yield None
-            finally:
-                if robot.is_running():
-                    robot.stop(timeout=2)
+def filled(value: str) -> str:
+    if not value.strip():  # a variable of the shell that is not set, say
+        raise argparse.ArgumentTypeError("is empty")
+    return value
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.sandbox",
-        description="Talk to the robot in a terminal. JitNode, DingTalk and the agent are simulated.",
-    )
-    parser.add_argument("--ask", metavar="QUESTION", help="ask one question, show the answer, and end")
-    card_types = ("ai", "standard", "markdown")
-    parser.add_argument("--card-type", choices=card_types, default="ai", help="the kind of answers (default: ai)")
-    options = parser.parse_args()
-    question = options.ask
     make_unbreakable()
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"Not installed: {', '.join(missing)}. Run: pip install -r requirements.txt", file=sys.stderr)
+    options = arguments()
+    in_terminal = options.terminal or options.ask is not None
+    packages, extra = (PACKAGES, "-r requirements.txt") if in_terminal else (PACKAGES + PAGE_PACKAGES, "'.[dev]'")
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        print(f"Not installed: {', '.join(missing)}. Run: pip install {extra}", file=sys.stderr)
         return 1
+    for name in ("SIGTERM", "SIGHUP"):  # a window that is closed; Windows has none
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.default_int_handler)
     terminal = Terminal(sys.stdout, sys.stderr)
-    terminal.say(GREETING)
     try:
-        with running(terminal, options.card_type) as sandbox:
-            if sandbox is None:
-                return 1
-            if question is not None:
-                terminal.say(f"\nYou: {question}")
-                return 0 if sandbox.ask(question) else 1
-            terminal.say(INVITATION)
-            sandbox.converse()
+        return run(options, terminal)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Nobody reads any more, or the disk is full: what is left cannot be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         terminal.say()
-        return 0 if question is None else 1
+        return 0 if options.ask is None else 1
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> int:
+    # Imported here, because they need the packages.
+    from . import platforms
+    from .agent import FAQ_FOLDER, FaqAgent, load_agent
+    from .node import Node
+
+    desk = Desk()
+    chosen = {"events": options.events} | ({"cardType": options.card_type} if options.card_type else {})
+    greeting = LIVE_GREETING if options.live else GREETING
+    with contextlib.ExitStack() as begun:
+        try:
+            platform = platforms.find(options.element, desk, live=options.live)
+            agent = load_agent(options.agent) if options.agent else FaqAgent(Path(options.faq or FAQ_FOLDER))
+            terminal.say(greeting.format(platform=platform.name, agent=type(agent).__name__))
+            node = begun.enter_context(Node(desk, platform, options.element, agent, chosen))
+        except (platforms.Unusable, ValueError) as error:
+            terminal.note(f"[error] {error}")
+            return 1
+        begun.enter_context(notes_of(desk, terminal))
+        if options.terminal or options.ask is not None:
+            return talk(options.ask, terminal, desk, platform, node)
+        from .page import Page
+
+        page = Page(desk, node, platform, options.element, agent.examples() if isinstance(agent, FaqAgent) else {})
+        return show_page(options, terminal, page, platform, node)
+
+
+@contextlib.contextmanager
+def notes_of(desk: Desk, terminal: Terminal) -> Iterator[None]:
+    """Warnings and errors of the robot's log are seen in the terminal, too."""
+
+    def note(thing: Thing) -> None:
+        if isinstance(thing, Line) and thing.level in ("warning", "error"):
+            terminal.note(f"[{thing.level}] {thing.text.splitlines()[0]}")  # a traceback is on the page
+
+    with desk.told_to(note):
+        yield
+
+
+def talk(question: str | None, terminal: Terminal, desk: Desk, platform: Platform, node: Node) -> int:
+    if not connected(terminal, platform, node):
+        return 1
+    from .conversation import Conversation
+
+    with Conversation(terminal, desk, platform, node.status, lambda key: english(key, platform.name)) as conversation:
+        if question is not None:
+            terminal.say(f"\nYou: {question}")
+            return 0 if conversation.ask(question) else 1
+        terminal.say(INVITATION)
+        conversation.converse()
     return 0
+
+
+def show_page(options: argparse.Namespace, terminal: Terminal, page: Page, platform: Platform, node: Node) -> int:
+    """Until Ctrl-C, also if the robot does not connect: the page shows why not."""
+    for line in platform.notice:
+        terminal.note(f"[{'info' if line.ok else 'error'}] {line.en}")
+    with page:
+        connected(terminal, platform, node)
+        terminal.say(f"\nThe page:  {page.url}\nTo end, press Ctrl-C.")
+        if not options.no_browser and has_screen():
+            webbrowser.open(page.url)
+        ended = threading.Event()
+        while not ended.wait(0.5):  # a wait without an end would hold up Ctrl-C on Windows
+            pass
+    return 0
+
+
+def connected(terminal: Terminal, platform: Platform, node: Node) -> bool:
+    hopeless = not all(line.ok for line in platform.notice)
+    if node.wait_connected(0 if hopeless else CONNECT_SECONDS):
+        terminal.note(f"[info] The robot is connected to {platform.name}.")
+        return True
+    terminal.note(f"[error] The robot is not connected to {platform.name}; its state is {node.robot.state}.")
+    return False
+
+
+def english(key: str, platform: str = "DingTalk") -> str:
+    """The page's sentence for a `Trouble`."""
+    texts = json.loads((Path(__file__).parent / "web" / "texts.json").read_text(encoding="utf-8"))
+    return str(texts["en"][key]).replace("{platform}", platform)
+
+
+def has_screen() -> bool:
+    """Elsewhere a browser for the terminal would take the terminal over."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 if __name__ == "__main__":

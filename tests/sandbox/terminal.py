@@ -23,7 +23,10 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
 def make_unbreakable() -> None:
-    """No character may end the program, whatever the console or the environment says about encodings."""
+    """No character may end the program, whatever the console or the environment says; nor a stream that is closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # What a person types comes in the terminal's encoding; a pipe of Windows may begin with a mark.
@@ -142,7 +145,8 @@ class Terminal:
 
     def _draw_card(self, title: str, text: str, buttons: list[str], is_final: bool) -> None:
         room = self._room()
-        blocks = [[*(f"{_BOLD}{line}{_PLAIN}" for line in wrap(title, room)), *wrap(text, room)]]
+        heading = [f"{_BOLD}{line}{_PLAIN}" for line in wrap(title, room)] if title else []
+        blocks = [[*heading, *wrap(text, room)]]
         if buttons:
             blocks.append(fill(buttons, room))
         lines = self._box(blocks, room + 4)
@@ -158,7 +162,7 @@ class Terminal:
         below = [*filter(None, [note, "".join(buttons)])]
         lines = [*text.split("\n"), *(["-" * 20] if below else []), *below]
         if is_final or not self._text:
-            self._print_block(f"{'final card' if is_final else 'card'}: {title}", lines)
+            self._print_block(f"{'final card' if is_final else 'card'}{f': {title}' if title else ''}", lines)
         elif not text.startswith(self._text):
             self._print_block("card grows", text.split("\n"))
         elif text != self._text:

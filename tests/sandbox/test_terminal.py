@@ -1,14 +1,12 @@
-"""The sandbox: what a person gets to see, in a pipe and on a terminal (drawn in memory), and what typing does.
+"""The sandbox in a terminal: what a person gets to see, in a pipe and on a screen (in memory), and what typing does.
 
-Few of these tests start it as the process that it is, because its agent takes its time; the others talk to the robot of
-a scenario.
+Few of these tests start it as the process that it is, because its agent takes its time; the others have another agent.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import queue
 import re
 import subprocess
 import sys
@@ -21,28 +19,28 @@ from typing import Any
 import pytest
 
 from tests.dingtalk.helpers import eventually
-from tests.fakes.agents import ReferenceAgent
+from tests.fakes.agents import Agent, ReferenceAgent
 from tests.sandbox import __main__ as sandbox
-from tests.sandbox import keyboard
-from tests.sandbox.agent import FaqAgent
+from tests.sandbox import conversation, keyboard
+from tests.sandbox.conversation import Conversation
+from tests.sandbox.desk import Desk
+from tests.sandbox.dingtalk.stand_in import DingTalk
 from tests.sandbox.keyboard import Keyboard
+from tests.sandbox.node import Node
 from tests.sandbox.terminal import Terminal, clean, width, wrap
-from tests.scenarios.conftest import Scene, gateway, scene
 
-__all__ = ["gateway", "scene"]
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENGLISH = (
     "[1] 😄 Very Helpful   [2] 😊 Helpful   [3] 🙂 Somewhat Helpful   [4] 😅 Not Helpful   [5] 🔄 Regenerate   "
     "[6] [Question] Keep Asking"
 )
 CHINESE = "[1] 😄 非常有帮助   [2] 😊 有帮助   [3] 🙂 帮助不大   [4] 😅 没帮助   [5] 🔄 重新生成   [6] [疑问] 继续追问"
-CONNECTED = "[info] Connected to DingTalk: the long connection of client id ding-demo stands"
+CONNECTED = "[info] The robot is connected to DingTalk."
 
 
 def run(*arguments: str, typed: str = "", encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.sandbox", *arguments],
+        [sys.executable, "-m", "tests.sandbox", *(arguments or ["--terminal"])],
         cwd=ROOT,
         env={**os.environ, "PYTHONIOENCODING": encoding},
         input=typed,
@@ -89,58 +87,68 @@ def test_other_ends() -> None:
     assert ended.stdout.endswith("\nYou: \n")
 
 
-@pytest.fixture
-def talk(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Type lines, after each other's end; what comes of each, in a pipe."""
+class Talk:
+    """Types lines, after each other's end, and returns what comes of each, in a pipe."""
 
-    def talk(*lines: str, card_type: str = "ai", keyboard: Keyboard | None = None) -> list[str]:
-        scene.boot(cardType=card_type)
-        changes: queue.SimpleQueue[sandbox.Face] = queue.SimpleQueue()
-        scene.gateway.on_change = lambda card: changes.put(sandbox.face_of(card))
-        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.desk = Desk()
+        self.platform = DingTalk(self.desk, sandbox.DEMO)
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(
+        self, *lines: str, card_type: str = "ai", agent: Agent | None = None, keyboard: Keyboard | None = None
+    ) -> list[str]:
+        self._monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         terminal = Terminal(sys.stdout, sys.stderr)
-        sandbox.Sandbox(terminal, scene.gateway, scene.manager, changes, keyboard or Keyboard()).converse()
-        return [part.strip() for part in capsys.readouterr().out.split("You: ")[1:-1]]
+        agent = agent or ReferenceAgent("Hello!")
+        with Node(self.desk, self.platform, sandbox.DEMO, agent, {"cardType": card_type}) as node:
+            assert node.wait_connected(10)
+            with Conversation(terminal, self.desk, self.platform, node.status, sandbox.english, keyboard) as talk:
+                talk.converse()
+        return [part.strip() for part in self._capsys.readouterr().out.split("You: ")[1:-1]]
 
-    return talk
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
+    return Talk(monkeypatch, capsys)
 
 
-def test_a_rating(talk: Callable[..., list[str]]) -> None:
+def test_a_rating(talk: Talk) -> None:
     _, first, other, again = talk("Why?", "1", "4", "4")
     head = "[card changes: Why?]\n    Thank you for your feedback!"
     assert first == f"1\n{head} 😄 Very Helpful\n    {ENGLISH.replace('😄', '✅ 😄')}"
     assert other == f"4\n{head} 😅 Not Helpful\n    {ENGLISH.replace('😅', '✅ 😅')}"
-    assert again == f"4\n{sandbox.NOTHING_NEW}"
+    assert again == f"4\n{conversation.NOTHING_NEW}"
 
 
-def test_regenerate(talk: Callable[..., list[str]], scene: Scene) -> None:
+def test_regenerate(talk: Talk) -> None:
     _, _, again, rated = talk("Why?", "2", "5", "1")
     # An agent that says all at once may be quicker than the first look at its card.
     assert re.match(r"5\n\[(final )?card: Why\?\]\n", again) and again.endswith(ENGLISH)
     assert "✅ 😄" in rated and "✅ 😊" not in rated  # it is the newest card
-    assert [card.title for card in scene.gateway.cards.values()] == ["Why?", "Why?"]
+    assert [card.title for card in talk.platform.gateway.cards.values()] == ["Why?", "Why?"]
 
 
-def test_keep_asking_and_commands(talk: Callable[..., list[str]]) -> None:
+def test_keep_asking_and_commands(talk: Talk) -> None:
     _, asked, good, new = talk("Why?", "6", "/good", "/new")
     assert asked == "6\n[message]\n    Please go on with your question, and I will go on answering."
     assert good == "/good\n[message]\n    Thank you for your feedback!"
     assert new.startswith("/new\n[message]\n    A fresh start")
 
 
-def test_a_number_that_is_no_button(talk: Callable[..., list[str]]) -> None:
+def test_a_number_that_is_no_button(talk: Talk) -> None:
     early, late, zero = talk("1", "42", "0")
     for said, number in ((early, 1), (late, 42), (zero, 0)):
         assert f"[final card: {number}]\n    Hello!" in said
 
 
-def test_a_press_on_a_standard_card(talk: Callable[..., list[str]], scene: Scene) -> None:
+def test_a_press_on_a_standard_card(talk: Talk) -> None:
     _, pressed = talk("Why?", "2", card_type="standard")
-    assert pressed == f"2\n{sandbox.NOT_DELIVERED}"
-    assert [click.delivered for click in scene.gateway.clicks] == [False]
+    assert pressed == f"2\n({sandbox.english('nothingComes')})"
 
 
-def test_markdown(talk: Callable[..., list[str]]) -> None:
+def test_markdown(talk: Talk) -> None:
     assert talk("Why?", card_type="markdown") == ["Why?\n[message]\n    Hello!"]
 
 
@@ -170,9 +178,9 @@ class Fingers(Keyboard):
 
 
 @pytest.mark.parametrize("stop", ["1", "/stop"])
-def test_a_growing_answer_is_stopped(talk: Callable[..., list[str]], scene: Scene, stop: str) -> None:
-    agent = scene.agent(Endless("Because."))
-    stopped, kept, rated = talk("Why?", keyboard=Fingers(agent, "Why not?", "", "2", stop))
+def test_a_growing_answer_is_stopped(talk: Talk, stop: str) -> None:
+    agent = Endless("Because.")
+    stopped, kept, rated = talk("Why?", agent=agent, keyboard=Fingers(agent, "Why not?", "", "2", stop))
     assert stopped.startswith("Why?\n[card: Why?]") and stopped.endswith("[1] 🔄 Regenerate")
     assert "and\n\n    (Stopped.)" in stopped
     assert re.match(r"Why not\?\n\[(final )?card: Why not\?\]\n", kept) and "    Because.\n" in kept
@@ -227,28 +235,9 @@ def test_typing_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sandbox, "PACKAGES", ("json", "no_such_package"))
-    monkeypatch.setattr(sys, "argv", ["sandbox"])
+    monkeypatch.setattr(sys, "argv", ["sandbox", "--terminal"])
     assert sandbox.main() == 1
     assert capsys.readouterr().err == "Not installed: no_such_package. Run: pip install -r requirements.txt\n"
-
-
-def test_the_faq() -> None:
-    agent = FaqAgent()
-    assert len(agent._english.questions) == len(agent._chinese.questions)
-    for faq in (agent._english, agent._chinese):
-        for question, answer in zip(faq.questions, faq.answers, strict=True):
-            assert faq.answer(question) == answer
-            assert answer and "<!--" not in answer
-    for faq, question, at in [
-        (agent._english, "What is this?", 0),
-        (agent._english, "installation", 1),
-        (agent._english, "please tell me how to stop it", 4),
-        (agent._chinese, "你好", 0),
-        (agent._chinese, "如何关闭机器人", 4),
-    ]:
-        assert faq.answer(question) == faq.answers[at]
-    unknown = agent._english.answer("What is the weather in Paris?")
-    assert unknown.startswith("Sorry, this is not in our FAQ") and "\n- How do I install it?" in unknown
 
 
 @pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("你好，a", 7), ("😄", 2), ("e\u0301", 1), ("", 0)])
