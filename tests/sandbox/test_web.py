@@ -207,7 +207,9 @@ def test_in_chinese(demo: Sandbox, visit: Open) -> None:
     page.click("#language")
     page.locator("#send", has_text="Send").wait_for()
     page.reload()
-    page.locator("#send", has_text="Send").wait_for()  # it is remembered
+    page.locator("#send", has_text="Send").wait_for()  # it is remembered, as is who one is
+    assert page.locator("#speak-as").input_value() == "王芳"
+    page.locator("[data-chat=single][aria-current=true]").wait_for()
 
 
 def test_a_click_on_a_standard_card_says_why_nothing_comes_of_it(begin: Callable[..., Sandbox], visit: Open) -> None:

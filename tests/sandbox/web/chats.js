@@ -6,7 +6,7 @@
 import { drawComposer, fillComposer } from "./composer.js";
 import { $, el, html, icon, keyed, offer, redraw, renew } from "./dom.js";
 import { drawEntries, readToEnd, summaryOf, textOf } from "./entries.js";
-import { chatOf, chosen, concernsMe, entriesOf, isNews, keep, placeOf, state, viewOf } from "./state.js";
+import { chatOf, chosen, concernsMe, entriesOf, isNews, keep, placeOf, remember, state, viewOf } from "./state.js";
 import { nameOfPlatform, nameOfRobot, t } from "./words.js";
 
 const MOST_SPOKEN = 300; // characters of an answer
@@ -66,6 +66,7 @@ function fillChat(button, chat) {
 
 function choose(news) {
   Object.assign(chosen, news, { quote: "" });
+  remember();
   state.unread.delete(placeOf(chosen.chat, chosen.person));
   fillComposer();
   renew(drawEntries, drawChats, drawComposer);

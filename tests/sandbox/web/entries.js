@@ -99,7 +99,8 @@ const CONTENT = {
 
 function fillMessage(box, entry) {
   const { quote, kind } = entry;
-  const quoted = quote ? [el("blockquote", {}, el("b", {}, quote.person || nameOfRobot()), ` ${inLine(quote.text)}`)] : [];
+  const words = () => [el("b", {}, quote.person || nameOfRobot()), ` ${inLine(quote.text)}`];
+  const quoted = quote ? [el("blockquote", {}, ...words())] : [];
   box.replaceChildren(...quoted, ...(CONTENT[kind] ?? CONTENT.text)(entry));
 }
 

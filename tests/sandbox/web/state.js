@@ -19,8 +19,28 @@ export function begin(hello) {
   const { chats, people, switches, settings } = hello;
   Object.assign(state, nothing(), { hello, since: performance.now(), chats, people, switches, settings });
   const among = (things, id) => (things.some((thing) => thing.id === id) ? id : things[0]?.id ?? "");
-  chosen.chat = among(chats, chosen.chat);
-  chosen.person = among(people, chosen.person);
+  const before = remembered();
+  chosen.chat = among(chats, chosen.chat || before.chat);
+  chosen.person = among(people, chosen.person || before.person);
+}
+
+// Where one was survives a reload, in this window.
+const REMEMBERED = "imRobots.sandbox.place";
+
+export function remember() {
+  try {
+    sessionStorage.setItem(REMEMBERED, JSON.stringify({ chat: chosen.chat, person: chosen.person }));
+  } catch {
+    // a browser that keeps nothing
+  }
+}
+
+function remembered() {
+  try {
+    return JSON.parse(sessionStorage.getItem(REMEMBERED)) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 /** What comes at once after the hello has happened before: it is no news. */
