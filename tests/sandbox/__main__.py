@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .desk import Desk, Line, Thing
-from .terminal import Terminal, make_unbreakable
+from .terminal import NobodyReads, Terminal, make_unbreakable
 
 if TYPE_CHECKING:
     from .node import Node
@@ -75,7 +76,7 @@ def arguments() -> argparse.Namespace:
     live = "use the real platform, with the credentials of the environment"
     parser.add_argument("--live", action="store_true", help=live)
     options = parser.parse_args()
-    if options.live and (options.terminal or options.ask is not None):
+    if options.live and in_terminal(options):
         parser.error("--live has a page only: people write on the real platform")
     return options
 
@@ -86,11 +87,16 @@ def filled(value: str) -> str:
     return value
 
 
+def in_terminal(options: argparse.Namespace) -> bool:
+    return options.terminal or options.ask is not None
+
+
 def main() -> int:
     make_unbreakable()
     options = arguments()
-    in_terminal = options.terminal or options.ask is not None
-    packages, extra = (PACKAGES, "-r requirements.txt") if in_terminal else (PACKAGES + PAGE_PACKAGES, "'.[dev]'")
+    packages, extra = (
+        (PACKAGES, "-r requirements.txt") if in_terminal(options) else (PACKAGES + PAGE_PACKAGES, "'.[dev]'")
+    )
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         print(f"Not installed: {', '.join(missing)}. Run: pip install {extra}", file=sys.stderr)
         return 1
@@ -100,11 +106,9 @@ def main() -> int:
     terminal = Terminal(sys.stdout, sys.stderr)
     try:
         return run(options, terminal)
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        # Nobody reads any more, or the disk is full: what is left cannot be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NobodyReads:
+        for stream in (sys.stdout, sys.stderr):  # else Python itself complains at the end about what is left in them
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 1
     except KeyboardInterrupt:
         terminal.say()
@@ -122,15 +126,20 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
     greeting = LIVE_GREETING if options.live else GREETING
     with contextlib.ExitStack() as begun:
         try:
+            try:
+                agent = load_agent(options.agent) if options.agent else FaqAgent(Path(options.faq or FAQ_FOLDER))
+            except ValueError as error:
+                raise platforms.Unusable(str(error)) from error
             platform = platforms.find(options.element, desk, live=options.live)
-            agent = load_agent(options.agent) if options.agent else FaqAgent(Path(options.faq or FAQ_FOLDER))
+            if in_terminal(options) and "text" not in platform.kinds.get("single", ()):
+                raise platforms.Unusable(f"{platform.name} has a page only: nobody can write one-to-one there")
             terminal.say(greeting.format(platform=platform.name, agent=type(agent).__name__))
             node = begun.enter_context(Node(desk, platform, options.element, agent, chosen))
-        except (platforms.Unusable, ValueError) as error:
+        except platforms.Unusable as error:
             terminal.note(f"[error] {error}")
             return 1
         begun.enter_context(notes_of(desk, terminal))
-        if options.terminal or options.ask is not None:
+        if in_terminal(options):
             return talk(options.ask, terminal, desk, platform, node)
         from .page import Page
 
@@ -140,13 +149,26 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
 
 @contextlib.contextmanager
 def notes_of(desk: Desk, terminal: Terminal) -> Iterator[None]:
-    """Warnings and errors of the robot's log are seen in the terminal, too."""
+    """Warnings and errors of the robot's log are seen in the terminal, too.
+
+    Written on a thread of their own: a terminal that stands still must not hold up the robot.
+    """
+    lines: queue.Queue[str] = queue.Queue()
 
     def note(thing: Thing) -> None:
         if isinstance(thing, Line) and thing.level in ("warning", "error"):
-            terminal.note(f"[{thing.level}] {thing.text.splitlines()[0]}")  # a traceback is on the page
+            lines.put(f"[{thing.level}] {thing.text.partition(chr(10))[0]}")  # a traceback is on the page
 
+    def write() -> None:
+        while True:
+            line = lines.get()
+            with contextlib.suppress(NobodyReads):  # the main thread will find out
+                terminal.note(line)
+            lines.task_done()
+
+    threading.Thread(target=write, name="sandbox-notes", daemon=True).start()
     with desk.told_to(note):
+        lines.join()  # what the start had to say comes first
         yield
 
 
@@ -191,7 +213,7 @@ def connected(terminal: Terminal, platform: Platform, node: Node) -> bool:
 def english(key: str, platform: str = "DingTalk") -> str:
     """The page's sentence for a `Trouble`."""
     texts = json.loads((Path(__file__).parent / "web" / "texts.json").read_text(encoding="utf-8"))
-    return str(texts["en"][key]).replace("{platform}", platform)
+    return str(texts["en"].get(key, key)).replace("{platform}", platform)
 
 
 def has_screen() -> bool:

@@ -56,9 +56,10 @@ class View:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the robot shows. `with_`: the person of a one-to-one chat. `state`: "" where a kind of card has none.
+    """What the robot shows. `chat` is `group` or `single`, `with_` the person of a `single` one. `at`: `time.time()`.
 
-    `views`: of the people who see something else than the others do.
+    `state`: "" where a kind of card has none; `final` and `failed` are the end. `views`: of the people who see
+    something else than the others do. The `id` is another one than any message's.
     """
 
     id: str
@@ -176,11 +177,13 @@ class Desk:
         return self._wire.get(str(number))
 
     def mark(self, answer: str, what: Mark, at: float, question: str = "") -> None:
-        """Something has happened to an answer. Its time begins when it is received."""
+        """Something has happened to an answer, at this `time.monotonic()`. Its time begins when it is received."""
         with self._lock:
             kept = self._answers.get(answer)
             if kept is None and what == "received":
                 kept = Answer(answer, question, at)
+            elif what == "received":  # delivered again
+                return
             if kept is not None:  # else it is long ago
                 kept.marks.append((what, (at - kept.since) * 1000))
                 kept.is_over = what == "final"

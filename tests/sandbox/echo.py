@@ -72,6 +72,8 @@ class Echo:
             self._desk.mark(data["id"], "received", now, str(data.get("text", "")))
             return
         self._desk.frame("out", "answer", data, now)
+        if data["to"] not in self._asked:
+            return  # of an earlier sandbox
         answer_id, person = f"to-{data['to']}", self._asked[data["to"]].person
         is_first, is_final = self._desk.entry(answer_id) is None, data["final"]
         if is_first:

@@ -8,6 +8,7 @@ Any thread may call; what changes the robot, one at a time.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import re
 import sys
@@ -65,18 +66,21 @@ class Node:
             agent = rendered(self._source, self._host.env_vars).get("agent")
             self._host.add(agent if isinstance(agent, str) else _AGENT, self.agent)
             self._configure()
-            begun.callback(self._stop, _LEAVE_SECONDS)
             self._host.boot(self._element)
+            begun.callback(self._stop, _LEAVE_SECONDS)
             self._ended = begun.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.agent.hangs = False
         self._ended.close()
 
     def _stop(self, seconds: float) -> None:
-        self.agent.hangs = False
-        if self.robot.is_running():
-            self.robot.stop(timeout=seconds)
+        """A Type's `stop` need not take a time limit."""
+        robot = self.robot
+        if robot.is_running():
+            limit = {"timeout": seconds} if "timeout" in inspect.signature(robot.stop).parameters else {}
+            robot.stop(**limit)
 
     def _forget(self) -> None:
         from imRobots.Meta import forget_manager
@@ -101,8 +105,7 @@ class Node:
     def restart(self) -> None:
         """As a process that ends in good order, and another one that starts."""
         with self._turn:
-            if self.robot.is_running():
-                self.robot.stop(timeout=_STOP_SECONDS)
+            self._stop(_STOP_SECONDS)
             self._load_anew()
 
     def wait_connected(self, seconds: float) -> bool:
@@ -113,7 +116,7 @@ class Node:
         return bool(self.robot.state == "connected")
 
     def status(self) -> dict[str, Any]:
-        """Reads a file."""
+        """The robot's own, if its Type has one; reads a file."""
         robot = self.robot
         status = getattr(robot, "status", None)
         return dict(status()) if status else {"state": robot.state}
@@ -129,7 +132,8 @@ class Node:
             config = json.loads(self._source)
         except ValueError:
             return {}
-        own = {name: config[name] for name in self.choices if name in config} if isinstance(config, dict) else {}
+        known = set(self.choices) - {"events"}  # that one is the sandbox's word
+        own = {name: config[name] for name in known & set(config)} if isinstance(config, dict) else {}
         for name, value in own.items():
             if value not in self.choices[name]:
                 self.choices[name].append(value)

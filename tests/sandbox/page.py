@@ -67,17 +67,25 @@ class Page:
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Event
         self._listens = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="sandbox-page", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="sandbox-page", daemon=True)
         self.url = ""
 
     def __enter__(self) -> Page:
         self._thread.start()
         self._listens.wait()
+        if not self.url:
+            raise OSError("the page's server could not be started; the traceback is above")
         return self
 
     def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._live())
+        finally:
+            self._listens.set()
 
     async def _live(self) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
@@ -154,12 +162,19 @@ class Page:
             await socket.close()
         except ConnectionError:
             return  # the window was closed
+        except Exception as error:
+            self._desk.log("error", f"The page could not be told: {error!r}")
+            await socket.close()  # it will come again
         finally:
             self._windows.discard(window)
 
     async def _ask_status(self, window: asyncio.Queue[Any]) -> None:
         while True:
-            status = await asyncio.to_thread(self._node.status)
+            try:
+                status = await asyncio.to_thread(self._node.status)
+            except Exception as error:
+                self._desk.log("error", f"The robot's status() failed: {error!r}")
+                status = {}
             if not any(status.get(name, True) for name in ("unsent", "in_flight", "queued")):
                 self._desk.settle()
             window.put_nowait({"type": "status", "status": status})
@@ -178,7 +193,7 @@ class Page:
             "element": self._element,
             "robot": platform.robot,
             "live": not platform.kinds,
-            "notice": [line._asdict() for line in platform.notice],
+            "notice": [{"ok": line.ok, "en": line.en, "zh": line.zh} for line in platform.notice],
             "people": [{"id": person, "title": title} for person, title in platform.people.items()],
             "chats": [{"id": kind, "kind": kind, "title": titles[kind]} for kind in platform.kinds],
             "kinds": platform.kinds,
@@ -219,7 +234,8 @@ class Page:
         chat, person, kind, text = (sendable(str(command[name])) for name in ("chat", "person", "kind", "text"))
         if kind not in self._platform.kinds[chat] or person not in self._platform.people:
             raise ValueError(f"{person} cannot send {kind} in {chat}")
-        heard = chat != "group" or bool(mention_of(self._platform.robot).search(text))
+        robot = self._platform.robot
+        heard = chat != "group" or not robot or bool(mention_of(robot).search(text))
         command["entry"] = f"msg{uuid.uuid4().hex}"  # below which it is said if nothing comes of it
         self._platform.say(Message(command["entry"], chat, person, kind, text, str(command.get("quote") or ""), heard))
 

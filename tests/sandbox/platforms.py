@@ -1,6 +1,7 @@
 """What the sandbox wants of a chat platform, and which stand-in plays the platform of which Type.
 
-The only place to be told of a new Type. Owns nothing that runs.
+A new Type is named here (and its app's folder, if that is another one); what its switches, people and troubles are
+called goes into `web/texts.json`. Owns nothing that runs.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Unusable(Exception):
 class Platform(Protocol):
     """A chat platform with people in it. What happens there, it puts on its desk. Any thread may call.
 
-    A context manager; it is entered when the stand-in JitNode is there, and the robot is not yet.
+    Made as `TheClass(desk, full_name)`; all attributes are there then. A context manager, which is entered when the
+    stand-in JitNode is there, and the robot is not yet. The robot's `status()` may have `unsent`, `in_flight` and
+    `queued`: only then it is known when nothing more is to come of an answer whose end cannot be seen.
     """
 
     name: str
@@ -46,7 +49,10 @@ class Platform(Protocol):
     people: Mapping[str, str]
     """Who can be spoken as, with the key of a text that says what is special about this person, or ""."""
     kinds: Mapping[str, Sequence[str]]
-    """For each kind of chat, `group` and `single`, the kinds of messages. Nothing: people write elsewhere."""
+    """For each kind of chat, `group` and `single`, the kinds of messages: `text`, `rich`, `voice`, `picture`.
+
+    Nothing: people write elsewhere. The form in a terminal wants `text` in `single`.
+    """
     quotes: bool
     notice: Sequence[Any]
     """What is to be known before anybody asks, once it is entered: lines with `ok`, `en` and `zh`."""
@@ -66,7 +72,10 @@ class Platform(Protocol):
         """The app's variables, once the platform is there."""
 
     def say(self, message: Message) -> None:
-        """Show the message, and give it to the robot if `heard`. Raises `Trouble`."""
+        """Show the message, and give it to the robot if `heard`. Raises `Trouble`.
+
+        The text is as it was typed: whether the mention of the robot is a part of it, each platform sees differently.
+        """
 
     def click(self, entry_id: str, button: str, person: str) -> None:
         """Returns when the robot has taken notice of it. Raises `Trouble`."""

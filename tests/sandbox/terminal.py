@@ -89,7 +89,13 @@ def _numbered(labels: list[str]) -> list[str]:
     return [token for button in buttons for token in ("   ", button)][1:]
 
 
+class NobodyReads(Exception):
+    """What is read no more, or cannot be written: a pipe that was closed, a disk that is full."""
+
+
 class Terminal:
+    """Every method raises `NobodyReads`."""
+
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out, self._err = out, err
         self._is_live = out.isatty() and os.environ.get("TERM") != "dumb"
@@ -108,9 +114,8 @@ class Terminal:
     def note(self, text: str) -> None:
         """A line on stderr, above a card that is being drawn."""
         with self._lock:
-            self._out.write(self._up() + "\x1b[J" if self._drawn else "")
-            self._out.flush()
-            print(text, file=self._err, flush=True)
+            _put(self._out, self._up() + "\x1b[J" if self._drawn else "")
+            _put(self._err, f"{text}\n")
             self._write(self._drawn)
 
     def show_message(self, text: str) -> None:
@@ -154,8 +159,7 @@ class Terminal:
         if not is_final and len(lines) > height:  # what has left the window cannot be redrawn: show the end
             lines = [f"{_DIM}│ ⋮{_PLAIN}", *lines[1 - height :]]
         # In one go and without clearing first, so that nothing flickers.
-        self._out.write(self._up() + "".join(f"\x1b[K{line}\n" for line in lines) + "\x1b[J")
-        self._out.flush()
+        _put(self._out, self._up() + "".join(f"\x1b[K{line}\n" for line in lines) + "\x1b[J")
         self._drawn = [] if is_final else lines
 
     def _print_card(self, title: str, text: str, note: str, buttons: list[str], is_final: bool) -> None:
@@ -186,5 +190,12 @@ class Terminal:
         return f"\x1b[{len(self._drawn)}F" if self._drawn else ""
 
     def _write(self, lines: list[str]) -> None:
-        self._out.write("".join(f"{line}\n" for line in lines))
-        self._out.flush()
+        _put(self._out, "".join(f"{line}\n" for line in lines))
+
+
+def _put(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        raise NobodyReads from error

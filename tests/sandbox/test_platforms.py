@@ -154,3 +154,15 @@ def test_what_an_instance_has_in_its_config(
     assert (card.view.title, card.view.text) == ("Why?", "Hello!")
     begun.platform.click(card.id, "helpful", "Ann")
     assert "Thank you" in eventually(lambda: begun.shown()[-1].seen_by("Ann").note, "a note")
+
+
+def test_a_timeline_on_the_desk() -> None:
+    """A message that is delivered again leaves it as it is, and an answer of long ago does not come back."""
+    desk = Desk()
+    for what, at in (("received", 1.0), ("first", 2.0), ("final", 3.0), ("received", 4.0)):
+        desk.mark("a", what, at, "Why?")  # type: ignore[arg-type]
+    desk.mark("forgotten", "update", 5.0)
+    things: list[Any] = []
+    with desk.told_to(things.append):
+        [answer] = things
+    assert answer.is_over and answer.marks == [("received", 0.0), ("first", 1000.0), ("final", 2000.0)]

@@ -208,7 +208,7 @@ def test_in_chinese(demo: Sandbox, visit: Open) -> None:
     page.locator("#send", has_text="Send").wait_for()
     page.reload()
     page.locator("#send", has_text="Send").wait_for()  # it is remembered, as is who one is
-    assert page.locator("#speak-as").input_value() == "王芳"
+    page.wait_for_function("() => document.getElementById('speak-as').value === '王芳'")
     page.locator("[data-chat=single][aria-current=true]").wait_for()
 
 

@@ -83,5 +83,6 @@ class LiveDingTalk:
         if isinstance(thing, Item) and thing.direction == "in" and thing.title.endswith("/im/bot/messages/get"):
             from imRobots.dingTalkStreamType.messages import read_message
 
-            message = read_message(thing.detail["data"])
+            data = thing.detail.get("data") if isinstance(thing.detail, dict) else None
+            message = read_message(data if isinstance(data, dict) else {})
             self._desk.show(Message(message.message_id, _CHAT, message.sender_name, "text", message.text))

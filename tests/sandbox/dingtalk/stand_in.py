@@ -129,7 +129,10 @@ class DingTalk:
         if not frame_id:  # nobody to push it to, or the button asks nobody
             is_asking = card and is_pushed(card, find_button(card, button, f"staff-{person}"))
             raise Trouble("nobodyListens" if is_asking else "notPushed")
-        self.gateway.wait_for(lambda: frame_id in self.gateway.acks, _CLICK_SECONDS, "the robot's answer to a click")
+        try:
+            self.gateway.wait_for(lambda: frame_id in self.gateway.acks, _CLICK_SECONDS)
+        except AssertionError:
+            raise Trouble("robotSilent") from None
 
     def _payload(self, message: Message, text: str) -> Json:
         """What tells this kind of message from a text, and what it answers to (dingtalk "receive-message")."""
@@ -139,11 +142,7 @@ class DingTalk:
         if message.kind == "voice":
             return {"msgtype": "audio", "text": None, "content": {**_VOICE, "recognition": text.strip()}}
         if message.kind == "picture":
-            return {
-                "msgtype": "picture",
-                "text": None,
-                "content": {"pictureDownloadCode": _CODE, "downloadCode": _CODE},
-            }
+            return {"msgtype": "picture", "text": None, "content": _PICTURE}
         return {"text": {"content": text, **quote}} if quote else {}
 
     def _quote(self, entry_id: str) -> Json:

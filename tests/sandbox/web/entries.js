@@ -114,6 +114,7 @@ function voice({ seconds, text }) {
 }
 
 function withMentions(text) {
+  if (!mentionable().length) return el("p", {}, text);
   const escaped = mentionable().map((name) => name.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
   const pattern = new RegExp(`(?<![A-Za-z0-9_.-])(@(?:${escaped.join("|")})(?![A-Za-z0-9_]))`, "u"); // as platforms.py
   const nodes = text.split(pattern).map((part, at) => (at % 2 ? el("span", { class: "mention" }, part) : part));
