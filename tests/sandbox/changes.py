@@ -72,7 +72,6 @@ def _view(view: View) -> dict[str, Any]:
         "html": draw(view.text),
         "note": draw(view.note) if view.note else "",
         "buttons": [{"id": button.id, "label": button.label} for button in view.buttons],
-        "divider": bool(view.buttons),
     }
 
 

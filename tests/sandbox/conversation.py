@@ -59,7 +59,8 @@ class Conversation:
     def ask(self, question: str, *, may_type: bool = False) -> bool:
         """Ask, and show what comes until the last word; returns whether it was an answer, or that of a command."""
         before = self._answered()
-        self._say(question)
+        if not self._say(question):
+            return False
         return self._watch(may_type=may_type) == "final" or self._answered() > before
 
     def press(self, button: str) -> None:
@@ -161,11 +162,13 @@ class Conversation:
         buttons = self._newest.seen_by(self._person).buttons if self._newest else ()
         return {str(number): button.id for number, button in enumerate(buttons, 1)}.get(line, "")
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str) -> bool:
         try:
             self._platform.say(Message(f"msg{uuid.uuid4().hex}", SINGLE, self._person, "text", sendable(text)))
         except Trouble as trouble:
-            self._terminal.note(f"[error] {self._sentence(str(trouble))}")
+            self._terminal.say(f"({self._sentence(str(trouble))})")
+            return False
+        return True
 
     def _click(self, button: str) -> bool:
         assert self._newest is not None

@@ -109,6 +109,12 @@ def variables_in(config: str) -> set[str]:
     return set(re.findall(r"\{\{(\w+)\}\}", config))
 
 
+def variable_of(key: str, config: str) -> str:
+    """The name of the variable that a key of config.json stands for, "" if it stands for none."""
+    found = re.search(rf'"{key}"\s*:\s*"\{{\{{(\w+)\}}\}}"', config)
+    return found[1] if found else ""
+
+
 def rendered(config: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json says. Of one that is none, nothing: what the robot thinks of it, its log says."""
     try:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.dingtalk.helpers import eventually
 from tests.fakes.agents import Agent, ReferenceAgent
+from tests.fakes.gateway import OPEN, Gateway
 from tests.sandbox import __main__ as sandbox
 from tests.sandbox import conversation, keyboard
 from tests.sandbox.conversation import Conversation
@@ -332,3 +333,21 @@ def test_a_card_that_is_taller_than_the_window(screen: Screen) -> None:
     assert len(screen.lines) <= 10
     terminal.show_card("Many?", "\n".join(numbers), ["🙂"], is_final=True)
     assert screen.lines[1:32] == ["│ Many?│", *(f"│ {number}│" for number in numbers)]
+
+
+class Offline(Keyboard):
+    """Types when the robot has just lost its connection, and gets no other one."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self._gateway = gateway
+
+    def ask(self, prompt: str, show: Callable[[str], None]) -> str:
+        self._gateway.refuse(OPEN, status=500, code="system.error", times=float("inf"))
+        self._gateway.drop_connections()
+        return super().ask(prompt, show)
+
+
+def test_a_question_that_reaches_nobody(talk: Talk) -> None:
+    said = talk("Why?", keyboard=Offline(talk.platform.gateway))
+    assert said == [f"Why?\n({sandbox.english('nobodyListens')})"]

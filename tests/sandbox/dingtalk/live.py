@@ -7,13 +7,12 @@ DingTalk comes to the desk on the robot's threads.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from ..desk import Desk, Item, Message, Thing
-from ..platforms import Trouble, Unusable, config_text, variables_in
+from ..platforms import Trouble, Unusable, config_text, variable_of, variables_in
 from .preflight import Line, preflight
 from .wire import Wire
 
@@ -75,9 +74,8 @@ class LiveDingTalk:
             config, checked = read_config(self._element, self.config, self.env_vars(), render, DingTalkConfig)
         except ConfigError as error:
             raise Unusable(str(error)) from error
-        found = (re.search(rf'"{key}"\s*:\s*"\{{\{{(\w+)\}}\}}"', self.config) for key in ("clientId", "clientSecret"))
-        client_id, secret = (name[1] if name else "" for name in found)
-        return (client_id or "clientId", secret or "clientSecret"), config, checked
+        client_id, secret = (variable_of(key, self.config) or key for key in ("clientId", "clientSecret"))
+        return (client_id, secret), config, checked
 
     def _show_question(self, thing: Thing) -> None:
         if isinstance(thing, Item) and thing.direction == "in" and thing.title.endswith("/im/bot/messages/get"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from tests.fakes.records import AnyCard, Json, SentMessage, TemplateCard, Templa
 
 from ..changes import PICTURE_LINE, VOICE_SECONDS
 from ..desk import Button, Desk, Message, Shown, View
-from ..platforms import Trouble, config_text, mention_of, rendered, variables_in
+from ..platforms import Trouble, config_text, mention_of, rendered, variable_of, variables_in
 from .wire import Wire
 
 GROUP, SINGLE = "group", "single"
@@ -59,8 +58,8 @@ class DingTalk:
         self.config = _without_network(config_text(element))
         self._env_vars = {name: _CREDENTIALS.get(name, os.environ.get(name)) for name in variables_in(self.config)}
         for key, value in zip(("clientId", "clientSecret"), _CREDENTIALS.values(), strict=True):
-            if found := re.search(rf'"{key}"\s*:\s*"\{{\{{(\w+)\}}\}}"', self.config):
-                self._env_vars[found[1]] = value
+            if name := variable_of(key, self.config):
+                self._env_vars[name] = value
         self.gateway = _gateway_for(rendered(self.config, self._env_vars))
         self._chats = {self.gateway.group: (GROUP, "")}
         self._chats |= {self.gateway.one_to_one(person): (SINGLE, person) for person in self.people}

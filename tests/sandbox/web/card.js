@@ -49,11 +49,10 @@ function lastBlock(node) {
   return isAtEnd && !last.matches("a, em, strong, s, span, br, hr, :not(pre) > code") ? lastBlock(last) : node;
 }
 
-function fillButtons(node, box, entry, { buttons, divider }) {
+function fillButtons(node, box, entry, { buttons }) {
   const hadFocus = box.contains(document.activeElement);
   box.hidden = !buttons.length;
   box.ariaLabel = t("buttons");
-  box.classList.toggle("divided", divider);
   const make = ({ id }) => el("button", { type: "button", class: "pill", "data-button": id });
   keyed(box, buttons, (button) => button.id, make, (button, { id, label }) => {
     button.textContent = label;
